@@ -1,0 +1,1 @@
+"""HTTP for storefronts and the platform: one file a resource."""

@@ -1,0 +1,162 @@
+"""/api/esims: activating an order's eSIM and looking at it."""
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import Response
+
+from app.api.access import GREATEST_ID, ACaller, AnOffice, EsimsCaller, Id, Office, json_reply
+from app.api.pages import Cursor, Limit, before_id, cut
+from app.api.problems import TooLarge, documented
+from app.errors import DatabaseUnavailable, NotFound, ValidationFailed
+from app.qr import qr_png, qr_svg
+from app.services.accounts.keys import Forbidden, Unauthenticated
+from app.services.esim_providers import (
+    SupplierNotConfigured,
+    SupplierOutcomeUnknown,
+    SupplierRateLimited,
+    SupplierRefused,
+    SupplierUnreachable,
+)
+from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold
+from app.services.esims.esim import Esim, esim_by_id, list_esims
+from app.shapes import EsimShape, Page, esim_shape
+
+router = APIRouter(prefix="/api/esims", tags=["esims"])
+
+_RETRY_AFTER_S = 2
+"""When to look again at an activation that is under way."""
+
+
+class ActivateIn(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    order_id: int = Field(ge=1, le=GREATEST_ID, examples=[1])
+
+
+@router.post(
+    "/activate",
+    status_code=HTTPStatus.CREATED,
+    response_model=EsimShape,
+    summary="Activate an order's eSIM, once",
+    description="Buys the order's eSIM from the provider. Calling again, at the same time or later, buys nothing and returns "
+    "the same eSIM. The header `Prefer: respond-async` (RFC 7240) asks for a 202 as soon as the intent is on file.",
+    responses={
+        201: {"description": "Provisioned by this call"},
+        200: {
+            "model": EsimShape,
+            "description": "Provisioned before, or by another call",
+            "headers": {"Idempotent-Replayed": {"schema": {"type": "string"}, "description": "Always `true`"}},
+        },
+        202: {
+            "model": EsimShape,
+            "description": "Under way; look again at `Location` after `Retry-After` seconds",
+            "headers": {
+                "Location": {"schema": {"type": "string"}, "description": "The eSIM"},
+                "Retry-After": {"schema": {"type": "string"}, "description": "Seconds"},
+            },
+        },
+        **documented(
+            Unauthenticated,
+            Forbidden,
+            NotFound,
+            OrderNotPaid,
+            OutcomeStillUnknown,
+            TooLarge,
+            ValidationFailed,
+            SupplierNotConfigured,
+            SupplierUnreachable,
+            SupplierRateLimited,
+            SupplierRefused,
+            SupplierOutcomeUnknown,
+            ProviderBusy,
+            ProviderOnHold,
+            DatabaseUnavailable,
+        ),
+    },
+)
+async def activate(request: Request, caller: EsimsCaller, office: AnOffice, body: ActivateIn) -> Response:
+    wishes = {wish.strip().lower() for text in request.headers.getlist("prefer") for wish in text.split(",")}
+    respond_async = "respond-async" in wishes
+    activation = await office.activations.activate(body.order_id, actor=caller.actor, respond_async=respond_async)
+    esim = activation.esim
+    shape = esim_shape(esim, office.base_url)
+    location = {"Location": f"/api/esims/{esim.id}"}
+    if not activation.is_done:
+        applied = {"Preference-Applied": "respond-async"} if respond_async else {}
+        return json_reply(shape, HTTPStatus.ACCEPTED, location | applied | {"Retry-After": str(_RETRY_AFTER_S)})
+    if activation.is_first:
+        return json_reply(shape, HTTPStatus.CREATED, location)
+    return json_reply(shape, HTTPStatus.OK, {"Idempotent-Replayed": "true"})
+
+
+@router.get(
+    "",
+    response_model=Page[EsimShape],
+    summary="List eSIMs, newest first",
+    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+)
+async def list_all(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor: Cursor = None) -> Response:  # noqa: ARG001
+    async with office.house.db.read() as connection:
+        found = await list_esims(connection, office.house.vault, before_id=before_id(cursor), limit=limit + 1)
+    esims, next_cursor = cut(found, limit)
+    items = [esim_shape(esim, office.base_url) for esim in esims]
+    return json_reply(Page[EsimShape](items=items, next_cursor=next_cursor))
+
+
+@router.get(
+    "/{esim_id}",
+    response_model=EsimShape,
+    summary="Look at an eSIM",
+    responses=documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
+)
+async def get_esim(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
+    return json_reply(esim_shape(await _esim(office, esim_id), office.base_url))
+
+
+@router.get(
+    "/{esim_id}/qr.png",
+    response_class=Response,
+    summary="The eSIM's QR code as PNG",
+    responses={
+        200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
+        **documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
+    },
+)
+async def get_qr_png(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
+    esim = await _esim(office, esim_id)
+    return _picture(qr_png(_qr_text(esim), label=_label(esim)), "image/png")
+
+
+@router.get(
+    "/{esim_id}/qr.svg",
+    response_class=Response,
+    summary="The eSIM's QR code as SVG",
+    responses={
+        200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}},
+        **documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
+    },
+)
+async def get_qr_svg(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
+    esim = await _esim(office, esim_id)
+    return _picture(qr_svg(_qr_text(esim), label=_label(esim)), "image/svg+xml")
+
+
+async def _esim(office: Office, esim_id: int) -> Esim:
+    async with office.house.db.read() as connection:
+        return await esim_by_id(connection, office.house.vault, esim_id)
+
+
+def _qr_text(esim: Esim) -> str:
+    if esim.qr_code is None:
+        raise NotFound(public_message="This eSIM isn't provisioned, so there is no QR code yet.")
+    return esim.qr_code
+
+
+def _label(esim: Esim) -> str | None:
+    return None if esim.is_live else "TEST"
+
+
+def _picture(data: bytes, media_type: str) -> Response:
+    return Response(data, headers={"Cache-Control": "no-store"}, media_type=media_type)

@@ -1,0 +1,80 @@
+"""/healthz, /readyz and /metrics: for whatever runs and watches Tribi."""
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from app import metrics, schema
+from app.api.access import AnOffice, Office
+from app.errors import DatabaseUnavailable
+from app.services.esims.stuck import count_stuck
+
+router = APIRouter(tags=["platform"])
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Readiness(BaseModel):
+    status: Literal["ready", "not-ready"]
+    database: Literal["ok", "away"]
+    migrations: str = Field(description="ok, or what is missing", examples=["ok"])
+    provider: dict[str, Any] = Field(description="Detail only: a provider's trouble doesn't make Tribi unready.")
+
+
+@router.get("/healthz", response_model=Health, summary="Is the process alive?")
+async def healthz() -> Health:
+    return Health(status="ok")
+
+
+@router.get(
+    "/readyz",
+    response_model=Readiness,
+    summary="Can it serve? (database and migrations)",
+    responses={503: {"model": Readiness, "description": "Not ready"}},
+)
+async def readyz(office: AnOffice) -> Response:
+    readiness = await _readiness(office)
+    return Response(
+        readiness.model_dump_json(),
+        200 if readiness.status == "ready" else 503,
+        {"Cache-Control": "no-store"},
+        media_type="application/json",
+    )
+
+
+async def _readiness(office: Office) -> Readiness:
+    provider = {"name": office.provider.name, "is_live": office.provider.is_live}
+    try:
+        async with office.house.db.read() as connection:
+            revision = await schema.current_revision(connection)
+        if revision is None or revision < schema.head():
+            behind = f"at {revision or 'nothing'}, {schema.head()} is needed: run `tribi migrate`"
+            return Readiness(status="not-ready", database="ok", migrations=behind, provider=provider)
+        await office.house.settle()
+    except DatabaseUnavailable:
+        return Readiness(status="not-ready", database="away", migrations="unknown", provider=provider)
+    return Readiness(status="ready", database="ok", migrations="ok", provider=provider)
+
+
+@router.get(
+    "/metrics",
+    response_class=Response,
+    summary="For Prometheus",
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
+async def prometheus(office: AnOffice) -> Response:
+    try:
+        async with office.house.db.read() as connection:
+            stuck = await count_stuck(connection)
+        metrics.ESIMS_UNKNOWN.set(stuck.unknown)
+        metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)
+    except DatabaseUnavailable:
+        pass  # the last known numbers stand; the database's absence shows elsewhere
+    return Response(
+        generate_latest(metrics.registry()), headers={"Cache-Control": "no-store"}, media_type=CONTENT_TYPE_LATEST
+    )

@@ -1,0 +1,69 @@
+"""What was done, by whom: a row in the same transaction as the act."""
+
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import bindparam, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+from structlog.contextvars import get_contextvars
+
+from app.models import AuditEntry
+
+SYSTEM = "system"
+"""The actor of what Tribi does by itself."""
+
+
+class Tag(StrEnum):
+    """Every noteworthy act. A closed list: what isn't here can't be recorded."""
+
+    CATALOGUE_IMPORTED = "catalogue.imported"
+    KEY_CREATED = "keys.created"
+    KEY_REVOKED = "keys.revoked"
+    ORDER_PLACED = "orders.placed"
+    ESIM_PROVISIONED = "esims.provisioned"
+    ESIM_ACCEPTED = "esims.accepted"
+    ESIM_REFUSED = "esims.activation_refused"
+    ESIM_NOT_SENT = "esims.activation_not_sent"
+    ESIM_HELD_OFF = "esims.activation_held_off"
+    ESIM_OUTCOME_UNKNOWN = "esims.outcome_unknown"
+    ESIM_SURPLUS = "esims.surplus"
+    ESIM_RESOLVED_ISSUED = "esims.resolved_issued"
+    ESIM_RESOLVED_NOT_ISSUED = "esims.resolved_not_issued"
+    ESIM_VIEWED = "esims.viewed"
+
+
+_RECORD = insert(AuditEntry).values(
+    actor=bindparam("actor"),
+    tag=bindparam("tag"),
+    subject_type=bindparam("subject_type"),
+    subject_id=bindparam("subject_id"),
+    details=bindparam("details"),
+    request_id=bindparam("request_id"),
+)
+
+
+async def record(
+    connection: AsyncConnection,
+    actor: str,
+    tag: Tag,
+    subject_type: str,
+    subject_id: int | None,
+    **details: Any,  # noqa: ANN401 - whatever JSON says of the act
+) -> None:
+    """
+    Args:
+        actor: `key:<id>`, `cli:<login name>` or SYSTEM.
+        subject_type: a table's name.
+        details: JSON values; never a code, a number of a card or an address.
+    """
+    await connection.execute(
+        _RECORD,
+        {
+            "actor": actor,
+            "tag": tag.value,
+            "subject_type": subject_type,
+            "subject_id": subject_id,
+            "details": details,
+            "request_id": get_contextvars().get("request_id"),
+        },
+    )

@@ -1,0 +1,8 @@
+"""Commands."""
+
+import typer
+
+app = typer.Typer()
+
+
+def register(app: typer.Typer) -> None: ...

@@ -1,0 +1,133 @@
+"""`tribi esims`: what support does."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.office import Json, actor, print_json, print_table, run
+
+if TYPE_CHECKING:
+    from app.house import House
+    from app.services.esims.esim import Esim
+
+app = typer.Typer(help="eSIMs: what is stuck, why, and settling it.", no_args_is_help=True)
+
+EsimId = Annotated[int, typer.Argument(min=1, metavar="ID")]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[str | None, typer.Option(help="Only those in this status.")] = None,
+    unfulfilled: Annotated[
+        bool, typer.Option(help="Only those paid 15 minutes ago and still not provisioned.")
+    ] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many; without it all.")] = None,
+    json: Json = False,
+) -> None:
+    """List eSIMs, newest first."""
+    from app.models.esims import PROFILE_STATUSES, EsimProfile
+    from app.services.esims.esim import NEWEST, list_esims
+    from app.services.esims.stuck import is_unfulfilled
+    from app.shapes import esim_shape, public_url, rfc3339
+
+    if status is not None and status not in PROFILE_STATUSES:
+        raise ValueError(f"--status must be one of: {', '.join(PROFILE_STATUSES)}")
+    conditions = ([EsimProfile.status == status] if status else []) + ([is_unfulfilled()] if unfulfilled else [])
+
+    async def work(house: "House") -> tuple[list["Esim"], str]:
+        async with house.db.begin() as connection:
+            esims = await list_esims(connection, house.vault, *conditions, before_id=NEWEST, limit=limit)
+            if json:  # only then codes are shown
+                await _note_look(connection, None, len(esims))
+            return esims, public_url(house.settings)
+
+    esims, base_url = run(work)
+    if json:
+        print_json([esim_shape(esim, base_url).model_dump(mode="json") for esim in esims])
+        return
+    rows = [
+        [
+            str(esim.id),
+            str(esim.order_id),
+            esim.status,
+            esim.provider + ("" if esim.is_live else " (test)"),
+            rfc3339(esim.provisioned_at) or "",
+            " ".join(esim.warnings),
+        ]
+        for esim in esims
+    ]
+    print_table(["ID", "ORDER", "STATUS", "PROVIDER", "PROVISIONED", "WARNINGS"], rows)
+
+
+@app.command()
+def show(esim_id: EsimId, json: Json = False) -> None:
+    """Show an eSIM with its attempts and every word of the provider. That you looked is on the audit trail."""
+    from app.services.esims.dossier import dossier_of
+    from app.shapes import esim_shape, public_url
+
+    async def work(house: "House") -> dict[str, Any]:
+        async with house.db.begin() as connection:
+            dossier = await dossier_of(connection, house.vault, esim_id)
+            await _note_look(connection, esim_id, 1)
+        shown = esim_shape(dossier.esim, public_url(house.settings)).model_dump(mode="json")
+        return shown | {"provider_payload": dossier.provider_payload, "attempts": dossier.attempts}
+
+    shown = run(work)
+    if json:
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        if name != "attempts":
+            typer.echo(f"{name + ':':<28}{_plain(value)}")
+    for attempt in shown["attempts"]:
+        typer.echo(f"attempt {attempt['id']}")
+        for name, value in attempt.items():
+            if name != "id":
+                typer.echo(f"  {name + ':':<26}{_plain(value)}")
+
+
+@app.command()
+def resolve(
+    esim_id: EsimId,
+    reason: Annotated[str, typer.Option(help="How you know; it stays on the audit trail.")],
+    issued: Annotated[str | None, typer.Option(metavar="CODE", help="It was issued: its activation code.")] = None,
+    iccid: Annotated[str | None, typer.Option(help="With --issued: the ICCID, where the provider tells it.")] = None,
+    not_issued: Annotated[
+        bool, typer.Option("--not-issued", help="It was not issued: the order may be activated again.")
+    ] = False,
+) -> None:
+    """Settle an eSIM whose outcome is unknown, after asking the provider."""
+    from app.services.esims.resolve import resolve_issued, resolve_not_issued
+    from app.values.activation_code import ActivationCode
+    from app.values.iccid import Iccid
+
+    if (issued is None) != not_issued:
+        raise ValueError("say either --issued CODE or --not-issued")
+    if not_issued and iccid:
+        raise ValueError("--iccid goes with --issued")
+    if not reason.strip():
+        raise ValueError("--reason must say how you know")
+    code = ActivationCode.read(issued) if issued is not None else None
+    number = Iccid.read(iccid) if iccid else None
+
+    async def work(house: "House") -> "Esim":
+        if code is not None:
+            return await resolve_issued(
+                house.db, house.vault, esim_id, code=code, iccid=number, reason=reason, actor=actor()
+            )
+        return await resolve_not_issued(house.db, house.vault, esim_id, reason=reason, actor=actor())
+
+    esim = run(work)
+    typer.echo(f"eSIM {esim.id} is {esim.status}.")
+
+
+async def _note_look(connection: Any, esim_id: int | None, count: int) -> None:  # noqa: ANN401 - AsyncConnection, imported late
+    from app.audit import Tag, record
+
+    await record(connection, actor(), Tag.ESIM_VIEWED, "esim_profiles", esim_id, count=count)
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    import json as json_
+
+    return value if isinstance(value, str) else json_.dumps(value, ensure_ascii=False)

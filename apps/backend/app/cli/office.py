@@ -1,0 +1,51 @@
+"""What the commands share: an open installation for the length of a command, and how results are printed."""
+
+import asyncio
+import getpass
+import json
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from app.house import House, open_house
+from app.logs import configure_logging
+from app.settings import load_settings
+
+T = TypeVar("T")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, of the API's own shape.")]
+
+
+def run(work: Callable[[House], Awaitable[T]]) -> T:
+    """Opens the installation (starting the embedded database if need be), does the work, closes it."""
+    settings = load_settings()
+    configure_logging(level="WARNING", known_secrets=settings.secrets())
+
+    async def opened() -> T:
+        async with open_house(settings) as house:
+            return await work(house)
+
+    return asyncio.run(opened())
+
+
+def actor() -> str:
+    """Who types, for the audit trail."""
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "cli:unknown"
+
+
+def print_json(value: Any) -> None:  # noqa: ANN401 - whatever is JSON
+    typer.echo(json.dumps(value, ensure_ascii=False, default=str, indent=2))
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console  # 60 ms that `--json` doesn't need
+    from rich.table import Table
+
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False).print(table)

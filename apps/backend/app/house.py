@@ -1,0 +1,173 @@
+"""What every entrance needs: the settings, the database, the vault and the provider, opened together and closed together."""
+
+import asyncio
+import os
+import secrets
+from base64 import b64encode
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import ProgrammingError
+
+from app import schema
+from app.db import Database
+from app.errors import ConfigurationError, DatabaseUnavailable
+from app.models import EncryptionKey, Installation
+from app.postgres import EmbeddedPostgresError, hold
+from app.settings import Settings
+from app.vault import CannotOpen, Keyring, Place, Vault
+
+log = structlog.get_logger()
+
+_FINGERPRINT_KEY = Place(Installation.__tablename__, "fingerprint_key", 1)
+_KEY_FILE = "encryption.key"
+
+
+@dataclass
+class House:
+    """An open installation."""
+
+    settings: Settings
+    db: Database
+    keyring: Keyring
+    _vault: Vault | None = None
+
+    @property
+    def vault(self) -> Vault:
+        """
+        Raises:
+            DatabaseUnavailable: the database hasn't been reached yet, or isn't migrated.
+        """
+        if self._vault is None:
+            raise DatabaseUnavailable("the database isn't there yet, or not migrated")
+        return self._vault
+
+    async def settle(self) -> None:
+        """
+        Binds the encryption keys to the database.
+
+        Raises:
+            ConfigurationError: it was sealed with a key that ENCRYPTION_KEY doesn't hold.
+            DatabaseUnavailable: it is away, or not migrated; try again.
+        """
+        if self._vault is None:
+            self._vault = await _bind(self.db, self.keyring)
+
+
+@asynccontextmanager
+async def open_house(settings: Settings, *, wait_for_database: bool = True) -> AsyncGenerator[House, None]:
+    """
+    Args:
+        wait_for_database: True: the house is settled or an error is raised. False (a server): it may have to settle later.
+
+    Raises:
+        ConfigurationError, DatabaseUnavailable: one line each on what to do.
+    """
+    async with AsyncExitStack() as stack:
+        keyring = load_keyring(settings)
+        url = await _database_url(settings, stack)
+        db = Database(url, pool_size=settings.database_pool_size)
+        stack.push_async_callback(db.close)
+        house = House(settings, db, keyring)
+        try:
+            await house.settle()
+        except DatabaseUnavailable as away:
+            if wait_for_database:
+                raise
+            log.warning("house.database_not_ready", reason=str(away))
+        yield house
+
+
+async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
+    if settings.database_url is not None:
+        return settings.database_url.get_secret_value()
+    try:
+        server = await asyncio.to_thread(hold, settings.tribi_data_dir)
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(str(error)) from error
+    stack.callback(server.release)
+    await asyncio.to_thread(_migrate_if_behind, server.url)
+    return server.url
+
+
+def _migrate_if_behind(url: str) -> None:
+    import psycopg  # the driver is wanted here only to spare Alembic's import
+
+    with psycopg.connect(url) as connection:
+        exists = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
+        at = connection.execute("SELECT version_num FROM alembic_version").fetchone() if exists and exists[0] else None
+    if at is None or at[0] != schema.head():
+        schema.migrate(url)
+
+
+def load_keyring(settings: Settings) -> Keyring:
+    """
+    The keys of ENCRYPTION_KEY; for the embedded database one is made, once, beside it.
+
+    Raises:
+        ConfigurationError: there is none and none may be made.
+    """
+    if settings.encryption_key is not None:
+        return Keyring.parse(settings.encryption_key.get_secret_value())
+    if not settings.is_embedded:
+        raise ConfigurationError(
+            "ENCRYPTION_KEY: required with DATABASE_URL; `openssl rand -base64 32` makes one. Keep it as safe as the database"
+        )
+    path = settings.tribi_data_dir / _KEY_FILE
+    try:
+        return Keyring.parse(path.read_text(encoding="ascii") if path.exists() else _make_key_file(path))
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(f"the encryption key cannot be had from {path}: {error}") from error
+
+
+def _make_key_file(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{_KEY_FILE}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(b64encode(secrets.token_bytes(32)).decode() + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)  # fails where another process was quicker: then its key is the one
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+    return path.read_text(encoding="ascii")
+
+
+async def _bind(db: Database, keyring: Keyring) -> Vault:
+    try:
+        async with db.begin() as connection:
+            known = set(await connection.scalars(select(EncryptionKey.key_id)))
+            if missing := known - set(keyring.key_ids):
+                raise ConfigurationError(
+                    f"ENCRYPTION_KEY: this database was sealed with another key ({', '.join(k.hex() for k in sorted(missing))}); "
+                    "give that one, too (separated by a comma)"
+                )
+            new = [{"key_id": key_id} for key_id in keyring.key_ids[:1] if key_id not in known]
+            if new:
+                await connection.execute(
+                    upsert(EncryptionKey).values(key_id=bindparam("key_id")).on_conflict_do_nothing(), new
+                )
+            sealed = await connection.scalar(select(Installation.fingerprint_key))
+            if sealed is None:
+                fresh = keyring.seal(secrets.token_bytes(32), _FINGERPRINT_KEY)
+                await connection.execute(
+                    upsert(Installation).values(id=1, fingerprint_key=fresh).on_conflict_do_nothing()
+                )
+                sealed = await connection.scalar(select(Installation.fingerprint_key))
+    except ProgrammingError as error:
+        raise DatabaseUnavailable("the database isn't migrated: run `tribi migrate`") from error
+    if sealed is None:
+        raise DatabaseUnavailable("the installation's row is gone")
+    try:
+        return Vault(keyring, keyring.open(sealed, _FINGERPRINT_KEY))
+    except CannotOpen as error:
+        raise ConfigurationError(f"ENCRYPTION_KEY: {error}") from error

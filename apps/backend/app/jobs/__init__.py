@@ -1,0 +1,1 @@
+"""What runs in the background: the queue's worker and its timetable."""

@@ -1,0 +1,47 @@
+"""The background work of a process: the queue's worker and the recovery sweep, each kept going whatever happens to the database."""
+
+import asyncio
+
+import structlog
+
+from app.errors import DatabaseUnavailable
+from app.house import House
+from app.jobs.queue_app import build_queue_app
+from app.services.esims.recover import SWEEP_INTERVAL_S, sweep
+
+POLLING_INTERVAL_S = 0.5
+_CONCURRENCY = 4
+_FINISH_WITHIN_S = 20
+_START_AGAIN_AFTER_S = 2
+
+log = structlog.get_logger()
+
+
+async def keep_sweeping(house: House) -> None:
+    """The recovery sweep, at once and then every five seconds, until cancelled."""
+    while True:
+        try:
+            await sweep(house.db)
+        except DatabaseUnavailable as away:
+            log.warning("sweep.database_away", reason=str(away))
+        except Exception:
+            # The sweep is what finds everything else that went wrong: it may not end.
+            log.exception("sweep.failed")
+        await asyncio.sleep(SWEEP_INTERVAL_S)
+
+
+async def keep_working(house: House) -> None:
+    """Works on the queue until cancelled; then finishes the jobs at hand."""
+    while True:
+        try:
+            async with build_queue_app(house).open_async() as queue_app:
+                await queue_app.run_worker_async(
+                    concurrency=_CONCURRENCY,
+                    install_signal_handlers=False,
+                    listen_notify=False,
+                    fetch_job_polling_interval=POLLING_INTERVAL_S,
+                    shutdown_graceful_timeout=_FINISH_WITHIN_S,
+                )
+        except Exception as error:  # noqa: BLE001 - whatever it was: without its worker the queue stands still
+            log.warning("worker.interrupted", reason=f"{type(error).__name__}: {error}")
+        await asyncio.sleep(_START_AGAIN_AFTER_S)

@@ -1,0 +1,146 @@
+"""Puts the house together: one application object per server process."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from importlib.metadata import version
+from typing import Any
+
+import structlog
+from fastapi import FastAPI
+
+from app.api import esims, orders, plans, platform, problems, reading
+from app.api.access import Office
+from app.api.problems import Problem
+from app.api.shell import Shell
+from app.errors import ConfigurationError, DatabaseUnavailable
+from app.house import House, open_house
+from app.jobs.running import keep_sweeping, keep_working
+from app.services.esim_providers import get_esim_provider
+from app.services.esims.activate import DRAIN_MARGIN_S, Activations
+from app.settings import Settings, load_settings
+from app.shapes import public_url
+
+GAVE_UP = 1
+"""The exit status of a server that had to leave calls in flight behind."""
+
+_SETTLE_INTERVAL_S = 1
+
+log = structlog.get_logger()
+
+_DESCRIPTION = """
+Tribi sells and provisions travel eSIMs: **one paid order becomes exactly one eSIM**.
+
+1. `POST /api/orders` places a paid order (service key with the scope `orders`, and an `Idempotency-Key`).
+2. `POST /api/esims/activate` buys its eSIM, once, however often it is called (scope `esims`).
+3. `GET /api/esims/{id}` and its QR pictures give what the traveller installs.
+
+Errors are problem documents (RFC 9457); each `type` is a [readable page](/problems/). Times are RFC 3339 in UTC, money is in minor
+units with ISO 4217 codes, countries are ISO 3166-1 alpha-2.
+"""
+
+
+def create_app(settings: Settings | None = None) -> Shell:
+    """The ASGI application. Without settings the environment is read (ConfigurationError where it can't be)."""
+    settings = settings or load_settings()
+    app = FastAPI(
+        title="Tribi",
+        version=version("tribi"),
+        summary="Sells and provisions travel eSIMs",
+        description=_DESCRIPTION,
+        openapi_url="/api/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        lifespan=lambda app: _open(app, settings),
+        redirect_slashes=False,
+    )
+    for router in (plans.router, orders.router, esims.router, platform.router, reading.router):
+        app.include_router(router)
+    problems.install(app)
+    _complete_openapi(app)
+    return Shell(app, is_https=public_url(settings).startswith("https://"))
+
+
+@asynccontextmanager
+async def _open(app: FastAPI, settings: Settings) -> AsyncGenerator[None, None]:
+    provider = get_esim_provider(settings)
+    async with open_house(settings, wait_for_database=False) as house:
+        activations = Activations(
+            house,
+            provider,
+            timeout_s=settings.provider_timeout_s,
+            wait_s=settings.wait_s,
+            max_concurrency=settings.provider_max_concurrency,
+        )
+        app.state.office = Office(house, provider, activations, public_url(settings))
+        _greet(settings)
+        background = [
+            asyncio.create_task(_settle(house)),
+            asyncio.create_task(keep_sweeping(house)),
+            asyncio.create_task(keep_working(house)),
+        ]
+        try:
+            yield
+        finally:
+            stop_by = getattr(app.state, "stop_by", lambda: None)()
+            left_s = settings.provider_timeout_s + DRAIN_MARGIN_S if stop_by is None else stop_by - time.monotonic()
+            app.state.has_given_up = not await activations.drain(max(left_s, 0))
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+            await provider.close()
+            if app.state.has_given_up:
+                log.error(
+                    "server.gave_up", left="attempts without an answer: the recovery sweep settles them as unknown"
+                )
+
+
+async def _settle(house: House) -> None:
+    """A server may start before its database does; what can't be repaired by waiting ends it."""
+    while True:
+        try:
+            await house.settle()
+        except DatabaseUnavailable:
+            await asyncio.sleep(_SETTLE_INTERVAL_S)
+        except ConfigurationError as error:
+            log.critical("server.cannot_go_on", error=str(error))
+            os._exit(GAVE_UP)
+        else:
+            return
+
+
+def _greet(settings: Settings) -> None:
+    missing = []
+    if settings.esim_provider == "CONNECTED_YOU":
+        if not settings.connected_you_partner_id:
+            missing.append("CONNECTED_YOU_PARTNER_ID")
+        if settings.is_live and not settings.connected_you_api_key:
+            missing.append("CONNECTED_YOU_API_KEY")
+    if missing:
+        log.warning("server.provider_not_configured", missing=missing, effect="activations fail before any HTTP")
+    if settings.is_live:
+        log.warning("server.live_orders_on", provider=settings.esim_provider, effect="each activation spends money")
+    log.info("server.started", provider=settings.esim_provider, is_live=settings.is_live, url=public_url(settings))
+
+
+def _complete_openapi(app: FastAPI) -> None:
+    """Adds what FastAPI doesn't know of: the problem document, which handlers return without declaring a model."""
+    generate = app.openapi
+
+    def complete() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = generate()
+            components = document.setdefault("components", {}).setdefault("schemas", {})
+            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+            components.update(problem.pop("$defs", {}))
+            components["Problem"] = problem
+            for unused in ("HTTPValidationError", "ValidationError"):
+                with suppress(KeyError):
+                    del components[unused]
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = complete  # type: ignore[method-assign]  # FastAPI's documented way to extend the document

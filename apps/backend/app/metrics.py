@@ -1,0 +1,45 @@
+"""What Prometheus scrapes. Labels come from closed sets; nothing personal, no code, no number of a card is among them."""
+
+import os
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.multiprocess import MultiProcessCollector
+
+ACTIVATIONS = Counter(
+    "tribi_activations", "Calls to a provider that have ended, by what they left behind.", ["provider", "outcome"]
+)
+PROVIDER_SECONDS = Histogram(
+    "tribi_provider_seconds",
+    "How long a provider takes to answer an order.",
+    ["provider"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60),
+)
+PROVIDER_CALLS_IN_FLIGHT = Gauge(
+    "tribi_provider_calls_in_flight", "Calls to a provider under way.", multiprocess_mode="livesum"
+)
+HTTP_REQUESTS = Counter("tribi_http_requests", "Requests answered.", ["method", "route", "status"])
+HTTP_SECONDS = Histogram(
+    "tribi_http_seconds",
+    "How long a request takes.",
+    ["route"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
+)
+ESIMS_UNKNOWN = Gauge(
+    "tribi_esims_unknown", "eSIMs whose last attempt ended without a clear answer: a person must settle them."
+)
+ORDERS_UNFULFILLED = Gauge(
+    "tribi_orders_unfulfilled", "Paid orders that are not provisioned 15 minutes later.", multiprocess_mode="mostrecent"
+)
+ACCOUNT_REFUSALS = Counter(
+    "tribi_provider_account_refusals", "Refusals about our account (401, 402, 403): an alarm.", ["provider"]
+)
+SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
+
+
+def registry() -> CollectorRegistry:
+    """The numbers of this process, or of all workers of this server where there are several (`tribi serve --workers`)."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    together = CollectorRegistry()
+    MultiProcessCollector(together)  # type: ignore[no-untyped-call]  # prometheus-client types only a part of itself
+    return together

@@ -1,0 +1,24 @@
+"""The tables, one file an aggregate, constraints included. Importing this package registers all of them on `Base.metadata`."""
+
+from app.db import Base
+from app.models.accounts import ServiceKey
+from app.models.audit import AuditEntry
+from app.models.catalogue import Plan, PlanCode
+from app.models.esims import EsimProfile, ProvisioningAttempt
+from app.models.installation import EncryptionKey, Installation, ProviderState
+from app.models.orders import IdempotencyKey, Order
+
+__all__ = [
+    "AuditEntry",
+    "Base",
+    "EncryptionKey",
+    "EsimProfile",
+    "IdempotencyKey",
+    "Installation",
+    "Order",
+    "Plan",
+    "PlanCode",
+    "ProviderState",
+    "ProvisioningAttempt",
+    "ServiceKey",
+]

@@ -1,0 +1,40 @@
+"""What an installation knows of itself and of its providers."""
+
+from datetime import datetime
+
+from sqlalchemy import CheckConstraint, DateTime, Integer, LargeBinary, Text, func
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.db import Base
+from app.models.columns import CreatedAt
+
+
+class Installation(Base):
+    """One row. Holds the key of all fingerprints, sealed with the first encryption key."""
+
+    __tablename__ = "installation"
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    fingerprint_key: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[CreatedAt]
+
+
+class EncryptionKey(Base):
+    """Names of the keys that something in this database is sealed with. A start without one of them stops."""
+
+    __tablename__ = "encryption_keys"
+
+    key_id: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    created_at: Mapped[CreatedAt]
+
+
+class ProviderState(Base):
+    """What holds a provider back, for all processes."""
+
+    __tablename__ = "provider_states"
+
+    provider: Mapped[str] = mapped_column(Text, primary_key=True)
+    rate_limited_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    """The provider answered 429 with `Retry-After`: nothing is sent before then."""
+    updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

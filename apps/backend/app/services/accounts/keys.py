@@ -1,0 +1,163 @@
+"""Service keys: made once, shown once, kept as a hash."""
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Row, bindparam, func, insert, or_, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.audit import Tag, record
+from app.errors import NotFound, TribiError
+from app.models import ServiceKey
+from app.models.accounts import SCOPES
+
+_PREFIX = "tribi_"
+_SECRET_BYTES = 32
+_LONGEST_SECRET = 200
+
+
+class Unauthenticated(TribiError):
+    code = "unauthenticated"
+    title = "Who are you?"
+    meaning = "This needs a valid service key: `Authorization: Bearer tribi_…`. `tribi keys create` makes one."
+    http_status = 401
+
+
+class Forbidden(TribiError):
+    code = "forbidden"
+    title = "This key may not do that"
+    meaning = "The service key is valid but lacks the scope for this. Use a key made with that scope."
+    http_status = 403
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Whoever holds a valid service key. It sees all orders."""
+
+    key_id: int
+    scopes: frozenset[str]
+
+    @property
+    def actor(self) -> str:
+        return f"key:{self.key_id}"
+
+    def require(self, scope: str) -> None:
+        """
+        Raises:
+            Forbidden: the key was made without that scope.
+        """
+        if scope not in self.scopes:
+            raise Forbidden(public_message=f"This service key lacks the scope `{scope}`. Use a key made with it.")
+
+
+@dataclass(frozen=True, slots=True)
+class KeyListing:
+    """A service key as staff see it: everything but its secret, which nobody can see again."""
+
+    id: int
+    name: str
+    scopes: tuple[str, ...]
+    created_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+_LISTED = (
+    ServiceKey.id,
+    ServiceKey.name,
+    ServiceKey.scopes,
+    ServiceKey.created_at,
+    ServiceKey.last_used_at,
+    ServiceKey.revoked_at,
+)
+_BY_HASH = select(
+    ServiceKey.id,
+    ServiceKey.scopes,
+    or_(ServiceKey.last_used_at.is_(None), ServiceKey.last_used_at < func.now() - text("interval '1 minute'")).label(
+        "is_use_unnoted"
+    ),
+).where(ServiceKey.secret_hash == bindparam("secret_hash"), ServiceKey.revoked_at.is_(None))
+_NOTE_USE = update(ServiceKey).where(ServiceKey.id == bindparam("key_id")).values(last_used_at=func.now())
+
+
+def _hash(secret: str) -> bytes:
+    # 256 random bits: a fast hash is enough, there is nothing to guess
+    return hashlib.sha256(secret.encode()).digest()
+
+
+async def create_key(
+    connection: AsyncConnection, name: str, scopes: list[str], *, actor: str
+) -> tuple[KeyListing, str]:
+    """
+    Returns:
+        The key and its secret, which is kept nowhere.
+
+    Raises:
+        ValueError: no name, or an unknown scope.
+    """
+    name = name.strip()
+    if not name or len(name) > 100 or not name.isprintable():
+        raise ValueError("a key needs a name of 1 to 100 printable characters")
+    unknown = set(scopes) - set(SCOPES)
+    if unknown or not scopes:
+        raise ValueError(f"a key needs at least one scope out of: {', '.join(SCOPES)}")
+    secret = _PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
+    row = (
+        await connection.execute(
+            insert(ServiceKey)
+            .values(name=name, secret_hash=_hash(secret), scopes=sorted(set(scopes)))
+            .returning(*_LISTED)
+        )
+    ).one()
+    await record(connection, actor, Tag.KEY_CREATED, "service_keys", row.id, name=name, scopes=sorted(set(scopes)))
+    return _listing(row), secret
+
+
+async def list_keys(connection: AsyncConnection) -> list[KeyListing]:
+    return [_listing(row) for row in await connection.execute(select(*_LISTED).order_by(ServiceKey.id))]
+
+
+async def revoke_key(connection: AsyncConnection, key_id: int, *, actor: str) -> KeyListing:
+    """
+    Revokes a key at once, in every process. A revoked key stays revoked.
+
+    Raises:
+        NotFound: there is no such key.
+    """
+    row = (
+        await connection.execute(
+            update(ServiceKey)
+            .where(ServiceKey.id == key_id)
+            .values(revoked_at=func.coalesce(ServiceKey.revoked_at, func.now()))
+            .returning(*_LISTED)
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no service key {key_id}")
+    await record(connection, actor, Tag.KEY_REVOKED, "service_keys", key_id)
+    return _listing(row)
+
+
+async def authenticate(connection: AsyncConnection, authorization: str | None) -> Caller:
+    """
+    Who sent this `Authorization` header (RFC 6750 section 2.1).
+
+    Raises:
+        Unauthenticated: nobody that we know.
+    """
+    scheme, _, secret = (authorization or "").partition(" ")
+    secret = secret.strip()
+    if scheme.lower() != "bearer" or not secret or len(secret) > _LONGEST_SECRET or not secret.isascii():
+        raise Unauthenticated
+    row = (await connection.execute(_BY_HASH, {"secret_hash": _hash(secret)})).one_or_none()
+    if row is None:
+        raise Unauthenticated
+    if row.is_use_unnoted:
+        await connection.execute(_NOTE_USE, {"key_id": row.id})
+    return Caller(row.id, frozenset(row.scopes))
+
+
+def _listing(row: Row[int, str, list[str], datetime, datetime | None, datetime | None]) -> KeyListing:
+    return KeyListing(row.id, row.name, tuple(row.scopes), row.created_at, row.last_used_at, row.revoked_at)

@@ -1,0 +1,121 @@
+"""Reading plans: for whoever browses them, and for placing an order."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Row, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.models import Plan, PlanCode
+from app.services.catalogue.sku import is_sku
+
+
+@dataclass(frozen=True, slots=True)
+class SellablePlan:
+    """
+    A plan on sale, as everybody may see it.
+
+    `country_iso2`: ISO 3166-1 alpha-2. `price_minor`: minor units of `currency` (ISO 4217).
+    """
+
+    id: int
+    sku: str
+    name: str
+    country_iso2: str
+    data_mb: int
+    validity_days: int
+    price_minor: int
+    currency: str
+    updated_at: datetime
+    is_orderable: bool
+    """False where the provider it was asked for needs a code and the catalogue has none: an order would be refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanForSale:
+    """A plan on sale, as placing an order needs it: `plan.plan_snapshot(provider, external_id)` is what the order keeps."""
+
+    plan: Plan
+    """Belongs to no session: its columns only."""
+    external_id: str | None
+    """The provider's code for the plan; None where it has none, or no provider was asked for."""
+
+
+_external_id = (
+    select(PlanCode.external_id)
+    .where(PlanCode.plan_id == Plan.id, PlanCode.provider == bindparam("provider"))
+    .scalar_subquery()
+    .label("external_id")
+)
+_ON_SALE = select(*Plan.__table__.columns, _external_id).where(Plan.is_on_sale)
+_BY_SKU = _ON_SALE.where(Plan.sku == bindparam("sku"))
+_PAGE = _ON_SALE.where(Plan.id > bindparam("after_id")).order_by(Plan.id).limit(bindparam("limit", type_=BigInteger))
+_PAGE_OF_COUNTRY = _PAGE.where(Plan.country_iso2 == bindparam("country_iso2"))
+
+
+async def plan_for_sale(connection: AsyncConnection, sku: str, provider: str | None) -> PlanForSale | None:
+    """
+    Args:
+        provider: whose code an order needs, None where the provider needs none.
+
+    Returns:
+        None where no plan of that SKU is on sale. A plan on sale without a code has `external_id` None.
+    """
+    row = await _row_of(connection, sku, provider)
+    if row is None:
+        return None
+    columns = {name: row._mapping[name] for name in Plan.__table__.columns.keys()}  # noqa: SLF001 - public, says SQLAlchemy
+    return PlanForSale(Plan(**columns), row.external_id)
+
+
+async def plan_by_sku(connection: AsyncConnection, sku: str, provider: str | None) -> SellablePlan | None:
+    """None where no plan of that SKU is on sale. `provider`: as in `plan_for_sale`."""
+    row = await _row_of(connection, sku, provider)
+    return None if row is None else _sellable(row, provider)
+
+
+async def list_plans(
+    connection: AsyncConnection,
+    provider: str | None,
+    *,
+    country_iso2: str | None = None,
+    after_id: int = 0,
+    limit: int | None = None,
+) -> list[SellablePlan]:
+    """
+    The plans on sale, in the order in which they were first imported.
+
+    Args:
+        provider: as in `plan_for_sale`.
+        country_iso2: only plans for this country, upper case.
+        after_id: the last id of the page before.
+        limit: how many at most, None for all.
+    """
+    values = {"provider": provider, "after_id": after_id, "limit": limit}
+    if country_iso2 is None:
+        result = await connection.execute(_PAGE, values)
+    else:
+        result = await connection.execute(_PAGE_OF_COUNTRY, {**values, "country_iso2": country_iso2})
+    return [_sellable(row, provider) for row in result]
+
+
+async def _row_of(connection: AsyncConnection, sku: str, provider: str | None) -> Row[Any] | None:
+    if not is_sku(sku):  # what can't be one isn't looked for: PostgreSQL's text takes no U+0000 and no lone surrogate
+        return None
+    return (await connection.execute(_BY_SKU, {"sku": sku, "provider": provider})).one_or_none()
+
+
+def _sellable(row: Row[Any], provider: str | None) -> SellablePlan:
+    return SellablePlan(
+        id=row.id,
+        sku=row.sku,
+        name=row.name,
+        country_iso2=row.country_iso2,
+        data_mb=row.data_mb,
+        validity_days=row.validity_days,
+        price_minor=row.price_minor,
+        currency=row.currency,
+        updated_at=row.updated_at,
+        is_orderable=provider is None or row.external_id is not None,
+    )

@@ -1,0 +1,36 @@
+"""Suppliers of eSIM profiles, interchangeable. This is the door: nobody outside this folder knows a supplier by name."""
+
+from app.services.esim_providers.contract import (
+    Accepted,
+    Answer,
+    Capabilities,
+    Delivered,
+    EsimProvider,
+    EsimProvisioningError,
+    PreparedOrder,
+    ProvisionRequest,
+    SupplierNotConfigured,
+    SupplierOutcomeUnknown,
+    SupplierRateLimited,
+    SupplierRefused,
+    SupplierUnreachable,
+)
+from app.services.esim_providers.registry import get_esim_provider, plan_code_provider
+
+__all__ = [
+    "Accepted",
+    "Answer",
+    "Capabilities",
+    "Delivered",
+    "EsimProvider",
+    "EsimProvisioningError",
+    "PreparedOrder",
+    "ProvisionRequest",
+    "SupplierNotConfigured",
+    "SupplierOutcomeUnknown",
+    "SupplierRateLimited",
+    "SupplierRefused",
+    "SupplierUnreachable",
+    "get_esim_provider",
+    "plan_code_provider",
+]

@@ -1,0 +1,32 @@
+"""ESIM_PROVIDER's value → how to build that provider. One table."""
+
+from collections.abc import Callable
+
+from app.services.esim_providers.connected_you import build_connected_you
+from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esim_providers.contract import Capabilities, EsimProvider
+from app.services.esim_providers.local import Local
+from app.settings import Settings, load_settings
+
+_BUILDERS: dict[str, tuple[Capabilities, Callable[[Settings], EsimProvider]]] = {
+    Local.name: (Local.capabilities, lambda _: Local()),
+    ConnectedYou.name: (ConnectedYou.capabilities, build_connected_you),
+}
+
+
+def get_esim_provider(settings: Settings | None = None) -> EsimProvider:
+    """
+    The provider that `ESIM_PROVIDER` names, built from the environment unless settings are given.
+
+    Raises:
+        ConfigurationError: the environment holds values that cannot be.
+    """
+    settings = settings or load_settings()
+    _, build = _BUILDERS[settings.esim_provider]
+    return build(settings)
+
+
+def plan_code_provider(settings: Settings) -> str | None:
+    """Whose code a plan needs to be sold as configured; None where the provider needs none."""
+    capabilities, _ = _BUILDERS[settings.esim_provider]
+    return settings.esim_provider if capabilities.needs_plan_code else None

@@ -1,0 +1,284 @@
+"""Activation: one paid order becomes one eSIM, in work that the process owns and no client can cut short.
+
+    look          how does the order stand? a settled one is answered at once
+    slot          a place in the queue to the provider
+    transaction   the intent: the attempt and its exact request on file       (`intent.py`)
+    the call      no transaction, no connection held
+    transaction   the answer, kept until the database takes it                (`answer.py`)
+
+Within a process all calls for one order share one flight; a flight that finds the order under way elsewhere waits for that one.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from itertools import chain, repeat
+from typing import Any
+
+import structlog
+
+from app import metrics
+from app.errors import DatabaseUnavailable
+from app.house import House
+from app.services.esim_providers import (
+    Accepted,
+    EsimProvider,
+    EsimProvisioningError,
+    SupplierOutcomeUnknown,
+    SupplierRateLimited,
+    SupplierRefused,
+    SupplierUnreachable,
+)
+from app.services.esims.answer import Result, record_answer, verdict_on
+from app.services.esims.errors import ProviderBusy, ShuttingDown
+from app.services.esims.esim import Esim, esim_by_order
+from app.services.esims.intent import AlreadyProvisioned, Intent, UnderWay, declare_intent, look
+from app.services.esims.watch import Closed, Watch
+
+DRAIN_MARGIN_S = 10
+"""On shutdown, calls in flight get the provider's timeout plus this long."""
+
+_LAST_CALL_S = 1
+
+_STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
+"""Pauses between tries to store an answer while the database is away; the last one repeats."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """`is_first`: this very flight has provisioned it. `is_done`: False while it is under way."""
+
+    esim: Esim
+    is_first: bool = False
+    is_done: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class _Flight:
+    declared: asyncio.Future[None]
+    """Done once the intent is committed (here or elsewhere)."""
+    task: asyncio.Task[Activation] = field(init=False)
+
+    def declare(self) -> None:
+        if not self.declared.done():
+            self.declared.set_result(None)
+
+
+class Activations:
+    """The activations of this process."""
+
+    def __init__(
+        self,
+        house: House,
+        provider: EsimProvider,
+        *,
+        timeout_s: float,
+        wait_s: float,
+        max_concurrency: int,
+    ) -> None:
+        """
+        Args:
+            timeout_s: the provider's total deadline.
+            wait_s: how long a call waits for its result before it is told that the activation goes on without it.
+            max_concurrency: calls to the provider at once, in this process.
+        """
+        self._house = house
+        self._db = house.db
+        self._provider = provider
+        self._timeout_s = timeout_s
+        self._wait_s = wait_s
+        self._slots = asyncio.Semaphore(max_concurrency)
+        self._flights: dict[int, _Flight] = {}
+        self._watch = Watch(house.db)
+        self._errands: set[asyncio.Task[Any]] = set()
+        self._is_closing = False
+
+    async def activate(self, order_id: int, *, actor: str, respond_async: bool = False) -> Activation:
+        """
+        Activates an order's eSIM, once. Calling again returns the same eSIM and buys nothing.
+
+        Args:
+            actor: who asks, in the form of `audit_log.actor`.
+            respond_async: return as soon as the intent is committed (RFC 7240's `respond-async`).
+
+        Returns:
+            The eSIM; not done where the wait ended before the provider answered: the work goes on.
+
+        Raises:
+            NotFound, OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ShuttingDown: nothing was sent.
+            EsimProvisioningError: as the provider failed; the same for all who waited.
+            DatabaseUnavailable: nothing was sent by this call.
+        """
+        flight = self._flights.get(order_id)
+        is_starter = flight is None
+        if flight is None:
+            if self._is_closing:
+                raise ShuttingDown(retry_after_s=1)
+            flight = self._depart(order_id, actor)
+
+        either: list[asyncio.Future[Any]] = [flight.task, flight.declared]
+        awaited = either if respond_async else either[:1]
+        await asyncio.wait(awaited, timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
+        if not flight.declared.done():
+            # Its wait for a slot ends now, too: "busy, nothing was sent" is better news than "under way".
+            await asyncio.wait(either, timeout=_LAST_CALL_S, return_when=asyncio.FIRST_COMPLETED)
+        if not flight.task.done():
+            return Activation(await self._esim(order_id), is_done=False)
+        activation = flight.task.result()
+        return activation if is_starter else Activation(activation.esim, is_done=activation.is_done)
+
+    async def drain(self, within_s: float) -> bool:
+        """
+        Takes no new work and waits for what is in flight.
+
+        Returns:
+            False if it had to give up: what is still open is left to the recovery sweep.
+        """
+        self._is_closing = True
+        pending: set[asyncio.Future[Any]] = {flight.task for flight in self._flights.values()} | self._errands
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=within_s)
+        for task in pending:
+            task.cancel()
+        await self._watch.close()
+        return not pending
+
+    def _depart(self, order_id: int, actor: str) -> _Flight:
+        flight = self._flights[order_id] = _Flight(asyncio.get_running_loop().create_future())
+        flight.task = asyncio.create_task(self._fly(order_id, actor, flight))
+
+        def landed(task: asyncio.Task[Activation]) -> None:
+            del self._flights[order_id]
+            flight.declare()
+            if not task.cancelled():
+                task.exception()  # seen by whoever waits; nobody may, and asyncio would complain
+
+        flight.task.add_done_callback(landed)
+        return flight
+
+    async def _fly(self, order_id: int, actor: str, flight: _Flight) -> Activation:
+        async with self._db.read() as connection:
+            standing = await look(connection, order_id)
+        attempted = standing or await self._attempt(order_id, actor, flight)
+        if isinstance(attempted, tuple):
+            return await self._conclude(*attempted)
+        flight.declare()
+        if isinstance(attempted, UnderWay):
+            return await self._join(order_id, await self._watch.until_closed(attempted.attempt_id))
+        return Activation(await self._esim(order_id))
+
+    async def _attempt(
+        self, order_id: int, actor: str, flight: _Flight
+    ) -> tuple[Intent, Result] | UnderWay | AlreadyProvisioned:
+        """From the slot to the provider's result; whoever was quicker is joined instead."""
+        try:
+            async with asyncio.timeout(self._wait_s):
+                await self._slots.acquire()
+        except TimeoutError as error:
+            raise ProviderBusy(retry_after_s=1) from error
+        try:
+            intent = await self._declare(order_id, actor)
+            if not isinstance(intent, Intent):
+                return intent
+            flight.declare()
+            return intent, await self._call(intent)
+        finally:
+            self._slots.release()
+
+    async def _declare(self, order_id: int, actor: str) -> Intent | UnderWay | AlreadyProvisioned:
+        intent: Intent | UnderWay | AlreadyProvisioned | None = None
+        try:
+            async with self._db.begin() as connection:
+                intent = await declare_intent(
+                    connection, self._house.vault, self._provider, order_id, actor=actor, timeout_s=self._timeout_s
+                )
+        except DatabaseUnavailable:
+            if isinstance(intent, Intent):
+                # Only the commit's acknowledgement may be lost: the attempt may be on file and must not stay open.
+                not_sent = SupplierUnreachable("the database went away before the order could be sent")
+                errand = asyncio.create_task(self._store(intent, not_sent))
+                self._errands.add(errand)
+                errand.add_done_callback(self._errands.discard)
+            raise
+        except EsimProvisioningError as error:
+            self._report(order_id, error)
+            raise
+        return intent
+
+    async def _call(self, intent: Intent) -> Result:
+        with (
+            metrics.PROVIDER_CALLS_IN_FLIGHT.track_inprogress(),
+            metrics.PROVIDER_SECONDS.labels(self._provider.name).time(),
+        ):
+            try:
+                return await self._provider.provision(intent.order, may_send=intent.may_send)
+            except EsimProvisioningError as error:
+                return error
+            except Exception as error:
+                # A bug of an adapter's. It may have sent: the money decides, not the traceback.
+                log.exception("esims.provider_adapter_failed", order_id=intent.order_id, attempt_id=intent.attempt_id)
+                return SupplierOutcomeUnknown(f"the provider's adapter failed: {type(error).__name__}")
+
+    async def _conclude(self, intent: Intent, result: Result) -> Activation:
+        esim, result = await self._store(intent, result)
+        metrics.ACTIVATIONS.labels(self._provider.name, verdict_on(result).outcome).inc()
+        if isinstance(result, EsimProvisioningError):
+            self._report(intent.order_id, result)
+            if esim.status != "provisioned":
+                raise result
+        else:
+            log.info(
+                "esims.activated", order_id=intent.order_id, esim_id=esim.id, status=esim.status, is_live=esim.is_live
+            )
+        return Activation(esim, is_first=True, is_done=not isinstance(result, Accepted))
+
+    async def _store(self, intent: Intent, result: Result) -> tuple[Esim, Result]:
+        """Keeps the answer until the database takes it."""
+        pauses_s = chain(_STORE_RETRY_S, repeat(_STORE_RETRY_S[-1]))
+        is_fallback = False
+        while True:
+            try:
+                return await record_answer(self._db, self._house.vault, intent, self._provider.name, result), result
+            except DatabaseUnavailable as error:
+                log.warning("esims.answer_waits_for_database", order_id=intent.order_id, reason=str(error))
+                await asyncio.sleep(next(pauses_s))
+            except Exception:
+                if is_fallback:
+                    raise
+                # A bug of ours may not lose what was paid for: the provider's words are kept for a person to settle.
+                log.exception("esims.answer_not_storable", order_id=intent.order_id, attempt_id=intent.attempt_id)
+                result, is_fallback = (
+                    SupplierOutcomeUnknown("the answer could not be stored as it came", answer=result.answer),
+                    True,
+                )
+
+    async def _join(self, order_id: int, closed: Closed) -> Activation:
+        elsewhere = "an activation by another process failed"
+        if closed.problem == SupplierRefused.code:
+            raise SupplierRefused(elsewhere)
+        if closed.problem is not None:
+            raise _FAILURES[closed.problem](elsewhere, retry_after_s=closed.retry_after_s)
+        return Activation(await self._esim(order_id), is_done=closed.outcome != "accepted")
+
+    async def _esim(self, order_id: int) -> Esim:
+        async with self._db.read() as connection:
+            return await esim_by_order(connection, self._house.vault, order_id)
+
+    def _report(self, order_id: int, error: EsimProvisioningError) -> None:
+        concerns_account = isinstance(error, SupplierRefused) and error.concerns_account
+        if concerns_account:
+            metrics.ACCOUNT_REFUSALS.labels(self._provider.name).inc()
+        log.error(
+            "esims.activation_failed",
+            order_id=order_id,
+            problem=error.code,
+            provider=self._provider.name,
+            concerns_account=concerns_account,
+            error=str(error),
+        )
+
+
+_FAILURES: dict[str, type[EsimProvisioningError]] = {
+    failure.code: failure for failure in (SupplierUnreachable, SupplierRateLimited, SupplierOutcomeUnknown)
+}

@@ -1,0 +1,60 @@
+"""Everything on file about one eSIM, for staff."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.models import EsimProfile, ProvisioningAttempt
+from app.services.esims.esim import Esim, esim_by_id, place_of
+from app.services.esims.intent import attempt_place
+from app.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """`provider_payload` and each attempt's `request` and `response_body`: parsed JSON where it is JSON, else text."""
+
+    esim: Esim
+    provider_payload: Any
+    attempts: list[dict[str, Any]]
+
+
+_PAYLOAD = select(EsimProfile.provider_payload).where(EsimProfile.id == bindparam("id"))
+_ATTEMPTS = (
+    select(ProvisioningAttempt.__table__)
+    .where(ProvisioningAttempt.profile_id == bindparam("id"))
+    .order_by(ProvisioningAttempt.id)
+)
+
+
+async def dossier_of(connection: AsyncConnection, vault: Vault, esim_id: int) -> Dossier:
+    """
+    Raises:
+        NotFound: there is no such eSIM.
+    """
+    esim = await esim_by_id(connection, vault, esim_id)
+    sealed = await connection.scalar(_PAYLOAD, {"id": esim_id})
+    payload = _readable(vault.keyring.open(sealed, place_of("provider_payload", esim_id)) if sealed else None)
+    attempts = [_attempt(row._mapping, vault) for row in await connection.execute(_ATTEMPTS, {"id": esim_id})]  # noqa: SLF001 - SQLAlchemy's documented accessor
+    return Dossier(esim, payload, attempts)
+
+
+def _attempt(row: Any, vault: Vault) -> dict[str, Any]:  # noqa: ANN401 - a row mapping
+    shown = {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
+    for column in ("request", "response_body"):
+        sealed = row[column]
+        shown[column] = _readable(vault.keyring.open(sealed, attempt_place(column, row["id"])) if sealed else None)
+    return shown
+
+
+def _readable(body: bytes | None) -> Any:  # noqa: ANN401 - whatever a provider sent
+    if body is None:
+        return None
+    text = body.decode("utf-8", "replace")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text

@@ -1,0 +1,216 @@
+"""Transaction one: the intent. The order is locked and checked, and the exact request put on file before anything is sent.
+
+Locks are taken in the order `orders`, `esim_profiles`, `provisioning_attempts`, here and everywhere.
+"""
+
+import time
+from dataclasses import dataclass, field
+
+from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import NotFound
+from app.models import EsimProfile, Order, PlanCode, ProviderState, ProvisioningAttempt
+from app.services.esim_providers import EsimProvider, PreparedOrder, ProvisionRequest
+from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderOnHold
+from app.vault import Place, Vault
+
+DEADLINE_MARGIN_S = 5
+"""An attempt is given up this long after the provider's timeout (database time)."""
+
+
+SEND_WITHIN_S = 2
+"""An order is sent this soon after its intent was committed, or not at all (a process may have been asleep in between)."""
+
+# CLOCK_BOOTTIME goes on while a machine sleeps; where there is none (macOS), CLOCK_MONOTONIC does that.
+_BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def boot_clock() -> float:
+    """Seconds since the machine started, sleep included."""
+    return time.clock_gettime(_BOOT_CLOCK)
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An attempt on file, about to be sent."""
+
+    attempt_id: int
+    profile_id: int
+    order_id: int
+    order: PreparedOrder
+    requested_by: str
+    declared_at: float = field(default_factory=boot_clock)
+    """On the boot clock, a moment before the commit."""
+
+    def may_send(self) -> bool:
+        return boot_clock() - self.declared_at <= SEND_WITHIN_S
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """Another call for this order is being made, here or on another machine."""
+
+    attempt_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyProvisioned:
+    """There is nothing left to buy."""
+
+
+_open_attempt_id = (
+    select(ProvisioningAttempt.id)
+    .where(ProvisioningAttempt.profile_id == EsimProfile.id, ProvisioningAttempt.outcome.is_(None))
+    .scalar_subquery()
+)
+_accepted_attempt_id = (
+    select(func.max(ProvisioningAttempt.id))
+    .where(ProvisioningAttempt.profile_id == EsimProfile.id, ProvisioningAttempt.outcome == "accepted")
+    .scalar_subquery()
+)
+_LOOK = (
+    select(
+        Order.status.label("order_status"),
+        EsimProfile.status,
+        func.coalesce(_open_attempt_id, _accepted_attempt_id).label("attempt_id"),
+    )
+    .join(EsimProfile, EsimProfile.order_id == Order.id)
+    .where(Order.id == bindparam("order_id"))
+)
+
+_held_for_s = (
+    select(func.extract("epoch", ProviderState.rate_limited_until - func.clock_timestamp()))
+    .where(ProviderState.provider == bindparam("provider"))
+    .scalar_subquery()
+)
+_LOCK = (
+    select(
+        Order.status.label("order_status"),
+        Order.plan_snapshot,
+        Order.customer_email,
+        Order.customer_name,
+        EsimProfile.id.label("profile_id"),
+        EsimProfile.status,
+        PlanCode.external_id,
+        _held_for_s.label("held_for_s"),
+        func.nextval("provisioning_attempts_id_seq").label("new_attempt_id"),
+    )
+    .join(EsimProfile, EsimProfile.order_id == Order.id)
+    .outerjoin(PlanCode, and_(PlanCode.plan_id == Order.plan_id, PlanCode.provider == bindparam("provider")))
+    .where(Order.id == bindparam("order_id"))
+    .with_for_update(of=[Order, EsimProfile])
+)
+_OPEN = insert(ProvisioningAttempt).values(
+    id=bindparam("attempt_id"),
+    profile_id=bindparam("profile_id"),
+    provider=bindparam("provider"),
+    is_live=bindparam("is_live"),
+    reference=bindparam("reference"),
+    base_url=bindparam("base_url"),
+    partner_id=bindparam("partner_id"),
+    request=bindparam("request"),
+    requested_by=bindparam("requested_by"),
+    deadline_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("deadline_s")),
+)
+_PROVISIONING = (
+    update(EsimProfile)
+    .where(EsimProfile.id == bindparam("profile_id"))
+    .values(status="provisioning", provider=bindparam("provider"), is_live=bindparam("is_live"), updated_at=func.now())
+)
+
+
+async def look(connection: AsyncConnection, order_id: int) -> UnderWay | AlreadyProvisioned | None:
+    """
+    How an order stands, without locking it.
+
+    Returns:
+        None where an attempt may be opened.
+
+    Raises:
+        NotFound, OrderNotPaid, OutcomeStillUnknown: why none may.
+    """
+    row = (await connection.execute(_LOOK, {"order_id": order_id})).one_or_none()
+    if row is None:
+        raise NotFound
+    return _checked(row.order_status, row.status, row.attempt_id)
+
+
+def _checked(order_status: str, status: str, attempt_id: int | None) -> UnderWay | AlreadyProvisioned | None:
+    # provisioned_at decides, by way of a constraint: LOCAL leaves provider_reference empty.
+    if status == "provisioned":
+        return AlreadyProvisioned()
+    if status == "unknown":
+        raise OutcomeStillUnknown
+    if status == "provisioning":
+        if attempt_id is None:
+            raise RuntimeError("an eSIM is provisioning without an attempt under way")
+        return UnderWay(attempt_id)
+    if order_status != "paid" or status == "cancelled":
+        raise OrderNotPaid
+    return None
+
+
+async def declare_intent(
+    connection: AsyncConnection, vault: Vault, provider: EsimProvider, order_id: int, *, actor: str, timeout_s: float
+) -> Intent | UnderWay | AlreadyProvisioned:
+    """
+    Puts an attempt on file. The caller commits before it sends.
+
+    Raises:
+        NotFound: no such order.
+        OrderNotPaid: it was cancelled or refunded.
+        OutcomeStillUnknown: an earlier attempt isn't settled.
+        ProviderOnHold: the provider asked to wait.
+        SupplierNotConfigured: a setting or the plan's code is missing.
+    """
+    row = (await connection.execute(_LOCK, {"order_id": order_id, "provider": provider.name})).one_or_none()
+    if row is None:
+        raise NotFound
+    # Looked at once more rather than selected with the lock: who has waited for a row lock sees the row as it is now,
+    # but other tables as they were before (PostgreSQL, READ COMMITTED).
+    if row.status not in {"pending", "refused"} or row.order_status != "paid":
+        if standing := await look(connection, order_id):
+            return standing
+        raise RuntimeError("an order that is neither open nor settled")
+    if row.held_for_s is not None and row.held_for_s > 0:
+        raise ProviderOnHold(retry_after_s=int(row.held_for_s) + 1)
+
+    snapshot = row.plan_snapshot
+    prepared = provider.prepare(
+        ProvisionRequest(
+            order_id=order_id,
+            reference=f"order-{order_id}",
+            # the code as sold; where it was sold without one (or for another provider), the catalogue's of today
+            plan_code=(snapshot["external_id"] if snapshot["provider"] == provider.name else None) or row.external_id,
+            plan_name=snapshot["name"],
+            country_iso2=snapshot["country_iso2"],
+            customer_email=row.customer_email,
+            customer_name=row.customer_name,
+        )
+    )
+    attempt_id = row.new_attempt_id
+    await connection.execute(
+        _OPEN,
+        {
+            "attempt_id": attempt_id,
+            "profile_id": row.profile_id,
+            "provider": provider.name,
+            "is_live": provider.is_live,
+            "reference": prepared.reference,
+            "base_url": prepared.base_url,
+            "partner_id": prepared.partner_id,
+            "request": vault.keyring.seal(prepared.body, attempt_place("request", attempt_id)),
+            "requested_by": actor,
+            "deadline_s": timeout_s + DEADLINE_MARGIN_S,
+        },
+    )
+    await connection.execute(
+        _PROVISIONING, {"profile_id": row.profile_id, "provider": provider.name, "is_live": provider.is_live}
+    )
+    return Intent(attempt_id, row.profile_id, order_id, prepared, actor)
+
+
+def attempt_place(column: str, attempt_id: int) -> Place:
+    """Where a sealed column of an attempt stands."""
+    return Place(ProvisioningAttempt.__tablename__, column, attempt_id)

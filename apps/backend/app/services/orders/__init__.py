@@ -1,0 +1,1 @@
+"""Orders: placing them once, and showing them."""

@@ -1,0 +1,200 @@
+"""The shapes in which Tribi shows its things to programs: over HTTP, and with `--json` on the command line.
+
+A field that is here is a promise to clients; a secret that isn't, stays inside.
+"""
+
+import os
+from datetime import UTC, datetime
+from typing import Annotated, Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+from app.install_links import install_links
+from app.services.catalogue.plans import SellablePlan
+from app.services.esims.esim import Esim
+from app.services.orders.show import OrderView
+from app.settings import Settings
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""What links start with where neither PUBLIC_URL nor a listening server says otherwise."""
+
+Item = TypeVar("Item")
+
+
+def rfc3339(instant: datetime | None) -> str | None:
+    """In UTC, to the millisecond."""
+    return instant.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if instant else None
+
+
+Instant = Annotated[datetime, PlainSerializer(rfc3339, when_used="json"), Field(examples=["2026-11-23T12:00:00.000Z"])]
+
+
+class Shape(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Install(Shape):
+    """Ways to install the eSIM. As secret as the activation code itself."""
+
+    page_url: str | None = Field(description="The install page for the traveller; null until it is offered.")
+    ios_url: str | None = Field(description="Opens the installation on iPhones (iOS 17.4 and later).")
+    android_url: str | None = Field(description="Opens the installation on Android 10 and later (uneven among makers).")
+
+
+class EsimShape(Shape):
+    """An eSIM: what an order becomes. `status`, `profile_state` and `plan_state` are independent of each other."""
+
+    id: int
+    order_id: int
+    status: str = Field(
+        description="pending, provisioning, provisioned, refused, unknown or cancelled", examples=["provisioned"]
+    )
+    is_live: bool = Field(description="False for tests: LOCAL and dry runs give eSIMs that no phone can load.")
+    provider: str = Field(examples=["CONNECTED_YOU"])
+    provider_reference: str | None = Field(examples=["order-1"])
+    provisioned_at: Instant | None
+    activation_code: str | None = Field(
+        description="GSMA SGP.22 section 4.1; a secret", examples=["LPA:1$SMDP.EXAMPLE.COM$A1B2C3"]
+    )
+    smdp_address: str | None = Field(examples=["SMDP.EXAMPLE.COM"])
+    matching_id: str | None = Field(examples=["A1B2C3"])
+    confirmation_code_required: bool
+    iccid: str | None = Field(description="ITU-T E.118", examples=["8999900000000000003"])
+    qr_code: str | None = Field(description="The text that the QR encodes")
+    qr_png_url: str | None
+    qr_svg_url: str | None
+    install: Install
+    instructions: str | None
+    profile_state: str | None = Field(
+        description="released, downloaded, installed, enabled, disabled, deleted; null until known"
+    )
+    plan_state: str | None = Field(
+        description="not_started, active, depleted, expired, terminated; null until provisioned"
+    )
+    data_used_mb: float | None
+    data_total_mb: float | None
+    usage_at: Instant | None
+    warnings: list[str] = Field(description="What is odd about the provider's answer; the eSIM was kept all the same.")
+
+
+class Customer(Shape):
+    email: str = Field(examples=["traveller@example.com"])
+    name: str = Field(examples=["Ana Traveller"])
+
+
+class PlanSnapshot(Shape):
+    """The plan as it was when it was sold."""
+
+    sku: str
+    name: str
+    country_iso2: str
+    data_mb: int
+    validity_days: int
+    price_minor: int
+    currency: str
+    provider: str | None = Field(description="Whose code `external_id` is")
+    external_id: str | None = Field(description="The provider's code for the plan; null for LOCAL")
+
+
+class OrderShape(Shape):
+    """One plan for one customer."""
+
+    id: int
+    status: str = Field(description="paid, cancelled or refunded", examples=["paid"])
+    sku: str = Field(examples=["es-5gb-30d"])
+    plan_snapshot: PlanSnapshot
+    amount_minor: int = Field(description="In minor units of the currency", examples=[1290])
+    currency: str = Field(description="ISO 4217", examples=["EUR"])
+    customer: Customer
+    esim: EsimShape
+    created_at: Instant
+
+
+class PlanShape(Shape):
+    """A plan on sale."""
+
+    sku: str = Field(examples=["es-5gb-30d"])
+    name: str = Field(examples=["Spain 5 GB"])
+    country_iso2: str = Field(description="ISO 3166-1 alpha-2", examples=["ES"])
+    data_mb: int = Field(examples=[5120])
+    validity_days: int = Field(examples=[30])
+    price_minor: int = Field(description="In minor units of the currency", examples=[1290])
+    currency: str = Field(description="ISO 4217", examples=["EUR"])
+    is_orderable: bool = Field(
+        description="False while the configured provider has no code for it: an order is refused"
+    )
+
+
+class Page(Shape, Generic[Item]):
+    items: list[Item]
+    next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null on the last one.")
+
+
+def public_url(settings: Settings) -> str:
+    """What links start with: PUBLIC_URL, else where this server listens (`app.server` notes it), else the default address."""
+    return settings.public_url or os.environ.get("TRIBI_LISTENING_URL") or DEFAULT_URL
+
+
+def esim_shape(esim: Esim, base_url: str) -> EsimShape:
+    """
+    Args:
+        base_url: what links start with, without a slash at the end.
+    """
+    code = esim.activation_code
+    links = install_links(code) if code else None
+    picture = f"{base_url}/api/esims/{esim.id}/qr" if code else None
+    return EsimShape(
+        id=esim.id,
+        order_id=esim.order_id,
+        status=esim.status,
+        is_live=esim.is_live,
+        provider=esim.provider,
+        provider_reference=esim.provider_reference,
+        provisioned_at=esim.provisioned_at,
+        activation_code=code.text if code else None,
+        smdp_address=code.smdp_address if code else None,
+        matching_id=code.matching_id if code else None,
+        confirmation_code_required=code.confirmation_code_required if code else False,
+        iccid=esim.iccid,
+        qr_code=esim.qr_code,
+        qr_png_url=picture and f"{picture}.png",
+        qr_svg_url=picture and f"{picture}.svg",
+        install=Install(
+            page_url=None, ios_url=links.ios_url if links else None, android_url=links.android_url if links else None
+        ),
+        instructions=esim.instructions,
+        profile_state=esim.profile_state,
+        plan_state=esim.plan_state,
+        data_used_mb=esim.data_used_mb,
+        data_total_mb=esim.data_total_mb,
+        usage_at=esim.usage_at,
+        warnings=list(esim.warnings),
+    )
+
+
+def order_shape(order: OrderView, esim: Esim, base_url: str) -> OrderShape:
+    snapshot: dict[str, Any] = order.plan_snapshot
+    return OrderShape(
+        id=order.id,
+        status=order.status,
+        sku=snapshot["sku"],
+        plan_snapshot=PlanSnapshot.model_validate(snapshot),
+        amount_minor=order.amount_minor,
+        currency=order.currency,
+        customer=Customer(email=order.customer_email, name=order.customer_name),
+        esim=esim_shape(esim, base_url),
+        created_at=order.created_at,
+    )
+
+
+def plan_shape(plan: SellablePlan) -> PlanShape:
+    return PlanShape(
+        sku=plan.sku,
+        name=plan.name,
+        country_iso2=plan.country_iso2,
+        data_mb=plan.data_mb,
+        validity_days=plan.validity_days,
+        price_minor=plan.price_minor,
+        currency=plan.currency,
+        is_orderable=plan.is_orderable,
+    )

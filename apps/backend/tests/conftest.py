@@ -1,0 +1,83 @@
+"""A real PostgreSQL for every test that wants one: started once, migrated once into a template, copied for each test."""
+
+import os
+
+# Before anything of `app` is imported: no test may see the developer's own settings, which may be live.
+for _name in list(os.environ):
+    if _name.startswith(("CONNECTED_YOU_", "ESIM_", "TRIBI_", "DATABASE_", "ENCRYPTION_", "ACTIVATION_", "PROVIDER_", "PUBLIC_URL", "LOG_LEVEL")):
+        del os.environ[_name]
+os.environ["TRIBI_ENV_FILE"] = os.devnull
+
+import itertools
+from collections.abc import AsyncIterator, Iterator
+
+import psycopg
+import pytest
+from app import schema
+from app.db import Database
+from app.house import House
+from app.postgres import hold
+from app.settings import Settings
+from app.vault import Keyring, Vault
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
+KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
+"""An ENCRYPTION_KEY for tests."""
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server with a migrated database `template_tribi`."""
+    with hold(tmp_path_factory.mktemp("postgres")) as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE template_tribi")
+        schema.migrate(_other_database(server.url, "template_tribi"))
+        yield server.url
+
+
+def _other_database(url: str, name: str) -> str:
+    parts = conninfo_to_dict(url)
+    return f"postgresql://{parts['user']}@/{name}?host={parts['host']}&port={parts['port']}"
+
+
+@pytest.fixture
+def database_url(postgres_url: str) -> Iterator[str]:
+    """A migrated database of the test's own."""
+    name = f"test_{next(_numbers)}"
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE template_tribi")
+        yield _other_database(postgres_url, name)
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def db(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url, pool_size=8)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+def settings(database_url: str) -> Settings:
+    """ConnectedYou in a dry run, on the test's database."""
+    return Settings(
+        esim_provider="CONNECTED_YOU",
+        connected_you_partner_id="partner-of-tests",
+        database_url=SecretStr(database_url),
+        encryption_key=SecretStr(KEY),
+    )
+
+
+@pytest.fixture
+async def house(settings: Settings, db: Database) -> House:
+    house = House(settings, db, Keyring.parse(KEY))
+    await house.settle()
+    return house
+
+
+@pytest.fixture
+async def vault(house: House) -> Vault:
+    return house.vault

@@ -1,0 +1,135 @@
+"""Clients of an embedded server, as processes of their own, and a look at what they have left."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import LiteralString
+
+import psycopg
+from app.postgres.leftovers import commands
+
+BACKEND = Path(__file__).parents[2]
+CLIENT = """
+import sys
+from pathlib import Path
+from app.postgres import EmbeddedPostgresError, hold
+try:
+    lease = hold(Path(sys.argv[1]))
+except EmbeddedPostgresError as error:
+    sys.exit(f"refused: {error}")
+print(lease.url, flush=True)
+sys.stdin.read()
+"""
+
+
+def start_client(data_dir: Path, prelude: str = "") -> subprocess.Popen[str]:
+    """One that holds the server until its stdin is closed or it is killed; it prints the URL when it has it."""
+    return subprocess.Popen(
+        [sys.executable, "-c", prelude + CLIENT, data_dir],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=BACKEND,
+    )
+
+
+@contextmanager
+def client(data_dir: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process and its URL; ended with the block."""
+    with start_client(data_dir) as process:
+        try:
+            yield process, url_from(process)
+        finally:
+            process.kill()
+
+
+def url_from(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    url = process.stdout.readline().strip()
+    assert url, process.communicate()[1]
+    return url
+
+
+def query(url: str, statement: LiteralString) -> list[tuple[object, ...]]:
+    with psycopg.connect(url, autocommit=True) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
+
+
+def note(url: str) -> int:
+    """Commit a new entry in the table `noted`."""
+    [(entry,)] = query(url, "INSERT INTO noted SELECT max(entry) + 1 FROM noted RETURNING entry")
+    assert isinstance(entry, int)
+    return entry
+
+
+def last_noted(url: str) -> object:
+    return query(url, "SELECT max(entry) FROM noted")[0][0]
+
+
+def can_query(url: str) -> bool:
+    try:
+        return query(url, "SELECT 1") == [(1,)]
+    except psycopg.OperationalError:
+        return False
+
+
+def wait_until(is_so: Callable[[], object], limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not is_so():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
+
+
+def guardians(data_dir: Path) -> list[int]:
+    found = commands().items()
+    return [pid for pid, line in found if b"app.postgres.guardian" in line and b'"%s"' % os.fsencode(data_dir) in line]
+
+
+def postmasters(home: Path) -> list[int]:
+    found = commands().items()
+    return [pid for pid, line in found if b"postgres -D %s/data " % os.fsencode(home) in line]
+
+
+def using(folder: Path) -> list[int]:
+    """Processes with this path in their command line: clients, guardian, initdb, postmaster."""
+    return [pid for pid, line in commands().items() if os.fsencode(folder) in line]
+
+
+def is_locked(path: Path) -> bool:
+    """Whether anybody else holds a lock on it."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+def is_stopped(data_dir: Path, home: Path | None = None) -> bool:
+    """No guardian, no process of the server, and no trace of one."""
+    home = home or data_dir / "postgres"
+    is_anybody = is_locked(data_dir / "postgres.guardian.lock") or is_locked(home / "server.lock")
+    return not is_anybody and not (data_dir / "postgres.ready").exists() and not (home / "data/postmaster.pid").exists()
+
+
+@contextmanager
+def a_folder() -> Iterator[Path]:
+    """A temporary folder that every user may pass through, which pytest's tmp_path isn't; nobody uses it at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="tribi-test-")).resolve()
+    folder.chmod(0o711)
+    try:
+        yield folder
+        wait_until(lambda: not using(folder))
+    finally:
+        shutil.rmtree(folder)
