@@ -239,7 +239,7 @@ class Activations:
         is_fallback = False
         while True:
             try:
-                return await record_answer(self._db, self._house.vault, intent, self._provider.name, result), result
+                return await record_answer(self._db, self._house.vault, intent, self._provider.name, result)
             except DatabaseUnavailable as error:
                 log.warning("esims.answer_waits_for_database", order_id=intent.order_id, reason=str(error))
                 await asyncio.sleep(next(pauses_s))

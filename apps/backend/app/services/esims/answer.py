@@ -137,19 +137,21 @@ _LOCK_BOTH = (
 )
 
 
-async def record_answer(db: Database, vault: Vault, intent: Intent, provider: str, result: Result) -> Esim:
+async def record_answer(
+    db: Database, vault: Vault, intent: Intent, provider: str, result: Result
+) -> tuple[Esim, Result]:
     """
     Stores what came of an attempt; storing the same result again changes nothing.
 
     Returns:
-        The eSIM as it stands now.
+        The eSIM as it stands now, and the result as it was stored: a delivery of what another eSIM holds is an unknown outcome.
 
     Raises:
         DatabaseUnavailable: not (or not surely) stored; call again with the same arguments.
     """
     try:
         async with db.begin() as connection:
-            return await _record(connection, vault, intent, provider, result)
+            return await _record(connection, vault, intent, provider, result), result
     except IntegrityError as error:
         held = HELD_BY_ANOTHER.get(violated_constraint(error) or "")
         if held is None or not isinstance(result, Delivered):
@@ -158,7 +160,7 @@ async def record_answer(db: Database, vault: Vault, intent: Intent, provider: st
         f"the answer for {intent.order.reference} brings {held} that another eSIM holds", answer=result.answer
     )
     async with db.begin() as connection:
-        return await _record(connection, vault, intent, provider, stolen)
+        return await _record(connection, vault, intent, provider, stolen), stolen
 
 
 async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, result: Result) -> Esim:

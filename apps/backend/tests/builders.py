@@ -1,0 +1,61 @@
+"""Valid things, made with one call; a test names only what it is about."""
+
+from itertools import count
+from typing import Any
+
+from app.db import Database
+from app.models import Order, Plan, PlanCode
+from app.services.accounts.keys import create_key
+from app.services.orders.place import NewOrder, place_order
+from sqlalchemy import insert, update
+
+_numbers = count(1)
+
+
+async def a_plan(
+    db: Database, *, sku: str | None = None, code: str | None = "CY-ES-5GB", provider: str = "CONNECTED_YOU", **columns: Any
+) -> str:
+    """A plan on sale. `code`: the provider's, None for none. Returns its SKU."""
+    sku = sku or f"es-5gb-{next(_numbers)}"
+    values = {
+        "name": "Spain 5GB",
+        "country_iso2": "ES",
+        "data_mb": 5120,
+        "validity_days": 30,
+        "price_minor": 1290,
+        "currency": "EUR",
+    }
+    async with db.begin() as connection:
+        plan_id = await connection.scalar(insert(Plan).values(sku=sku, **values | columns).returning(Plan.id))
+        if code is not None:
+            await connection.execute(insert(PlanCode).values(plan_id=plan_id, provider=provider, external_id=code))
+    return sku
+
+
+async def a_key(db: Database, *scopes: str) -> tuple[int, str]:
+    """A service key (all scopes unless named): its id and its secret."""
+    async with db.begin() as connection:
+        key, secret = await create_key(connection, "a shop", list(scopes or ("orders", "esims")), actor="test")
+    return key.id, secret
+
+
+async def an_order(
+    db: Database, *, code: str | None = "CY-ES-5GB", provider: str = "CONNECTED_YOU", status: str = "paid", is_live: bool = False
+) -> int:
+    """An order of its own plan by its own key. `code`: the provider's for the plan, None for none. Returns its id."""
+    sku = await a_plan(db, code=code, provider=provider)
+    key_id, _ = await a_key(db)
+    new = NewOrder(sku, "ana@example.com", "Ana Traveller", f"pay-{next(_numbers)}")
+    async with db.begin() as connection:
+        placed = await place_order(
+            connection,
+            new,
+            idempotency_key=f"key-{next(_numbers)}",
+            key_id=key_id,
+            provider=provider,
+            code_provider=provider if code else None,
+            is_live=is_live,
+        )
+        if status != "paid":
+            await connection.execute(update(Order).where(Order.id == placed.order_id).values(status=status))
+    return placed.order_id
