@@ -7,10 +7,12 @@ A function that takes a `Database` is an act: it opens its own transactions and 
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
@@ -48,18 +50,17 @@ class Database:
         """
         self.url = libpq_url(url)
         self._engine = create_async_engine(
-            make_url(self.url).set(drivername="postgresql+psycopg"),
+            "postgresql+psycopg://",
             pool_size=pool_size,
             max_overflow=0,
             pool_pre_ping=False,  # a round trip a unit of work; a dead connection is seen by its first statement instead
             pool_recycle=1800,
-            hide_parameters=True,  # values never reach an error's text
-            # Server-side prepared statements belong to a session, which PgBouncer's transaction mode takes away.
-            connect_args={"prepare_threshold": None, "connect_timeout": 5, "application_name": "tribi"},
+            hide_parameters=True,  # values never reach an error's text; see _leave_out_details, too
+            connect_args=connect_arguments(self.url, "tribi"),
         )
+        event.listen(self._engine.sync_engine, "handle_error", _leave_out_details)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._gate = asyncio.Semaphore(pool_size)
-        event.listen(self._engine.sync_engine, "handle_error", _drop_dead_pool)
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection, None]:
@@ -89,10 +90,10 @@ class Database:
         try:
             yield
         except (OperationalError, InterfaceError, PoolTimeout) as error:
-            raise DatabaseUnavailable(f"database: {_first_line(error)}") from error
+            raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
         except DBAPIError as error:
             if error.connection_invalidated:
-                raise DatabaseUnavailable(f"database: {_first_line(error)}") from error
+                raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
             raise
         finally:
             self._gate.release()
@@ -107,17 +108,30 @@ def libpq_url(url: str) -> str:
     return "postgresql://" + rest if scheme in {"postgres", "postgresql+psycopg"} else url
 
 
+def connect_arguments(url: str, application_name: str) -> dict[str, Any]:
+    """
+    How psycopg connects. The URL is read by libpq itself (SQLAlchemy reads several hosts, sockets and escapes otherwise), and what
+    it says goes before our own.
+    """
+    ours = {"connect_timeout": 5, "application_name": application_name}
+    # Server-side prepared statements belong to a session, which PgBouncer's transaction mode takes away.
+    return ours | conninfo_to_dict(libpq_url(url)) | {"prepare_threshold": None}
+
+
 def violated_constraint(error: DBAPIError) -> str | None:
     """The name of the constraint that an integrity error broke."""
     return error.orig.diag.constraint_name if isinstance(error.orig, psycopg.Error) else None
 
 
-def _first_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The driver's error in one line, without the statement and its values."""
     original = getattr(error, "orig", None) or error
     return f"{type(original).__name__}: {str(original).splitlines()[0] if str(original) else 'no message'}"
 
 
-def _drop_dead_pool(context: object) -> None:
-    """One lost connection means a restarted server: its neighbours in the pool are dead too, so all are replaced."""
-    if getattr(context, "is_disconnect", False):
-        context.invalidate_pool_on_disconnect = True  # type: ignore[attr-defined]
+def _leave_out_details(context: ExceptionContext) -> None:
+    """PostgreSQL's DETAIL repeats the row, names and addresses included. An error's text goes without; its `diag` has it still."""
+    error, wrapped = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, psycopg.Error) and wrapped is not None:
+        error.args = (str(error).partition("\n")[0],)
+        wrapped.args = (reason_of(wrapped),)

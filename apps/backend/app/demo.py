@@ -18,7 +18,9 @@ from app.logs import configure_logging
 from app.main import create_app
 from app.qr import qr_terminal
 from app.services.accounts.keys import create_key
-from app.services.catalogue.importing import import_file
+from app.services.catalogue.csv_file import read_catalogue
+from app.services.catalogue.importing import apply_import
+from app.services.esim_providers import providers_with_plan_codes
 from app.settings import BACKEND_DIR, Settings
 
 CATALOGUE = BACKEND_DIR.parents[1] / "examples" / "catalogue.csv"
@@ -33,8 +35,9 @@ async def _prepare(settings: Settings) -> str:
 
 
 async def _stock(house: House) -> str:
+    file = read_catalogue(CATALOGUE.read_bytes(), providers_with_plan_codes())
     async with house.db.begin() as connection:
-        await import_file(connection, CATALOGUE, actor=_ACTOR)
+        await apply_import(connection, file, replacing=False, actor=_ACTOR, file_name=CATALOGUE.name)
         _, secret = await create_key(connection, "demo", ["orders", "esims"], actor=_ACTOR)
     return secret
 
@@ -52,7 +55,7 @@ async def _run(settings: Settings, console: Console) -> None:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         headers = {"Authorization": f"Bearer {secret}"}
         async with aiohttp.ClientSession(base_url, headers=headers, raise_for_status=True) as shop:
-            while not server.started:
+            while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.02)
             await _sell(shop, console, files)
         server.should_exit = True
@@ -92,7 +95,7 @@ async def _sell(shop: aiohttp.ClientSession, console: Console, files: Path) -> N
         again = await reply.json()
         replayed = reply.headers.get("Idempotent-Replayed")
         console.print(f"   {reply.status}: the same eSIM {again['id']}, Idempotent-Replayed: {replayed}")
-    if again != esim or reply.status != 200 or replayed != "true":  # noqa: PLR2004 - OK
+    if again != esim or reply.status != 200 or replayed != "true":
         raise ConfigurationError("the second activation did not replay the first: this is a bug, please report it")
 
 
@@ -112,7 +115,9 @@ def main() -> int:
     except (ConfigurationError, aiohttp.ClientError, OSError) as error:
         console.print(Text(f"demo: {error}"), style="red")
         return 1
-    console.print("\nThis was a dry run: no eSIM was bought. Go on with [bold]make serve[/] and the README's curl walk.")
+    console.print(
+        "\nThis was a dry run: no eSIM was bought. Go on with [bold]make serve[/] and the README's curl walk."
+    )
     return 0
 
 

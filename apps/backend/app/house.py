@@ -9,13 +9,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 import structlog
+from psycopg.errors import UndefinedTable
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import ProgrammingError
 
 from app import schema
-from app.db import Database
+from app.db import Database, reason_of
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.models import EncryptionKey, Installation
 from app.postgres import EmbeddedPostgresError, hold
@@ -96,8 +98,7 @@ async def _database_url(settings: Settings, stack: AsyncExitStack) -> str:
 
 
 def _migrate_if_behind(url: str) -> None:
-    import psycopg  # the driver is wanted here only to spare Alembic's import
-
+    # By the driver itself: this spares every start Alembic's import.
     with psycopg.connect(url) as connection:
         exists = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
         at = connection.execute("SELECT version_num FROM alembic_version").fetchone() if exists and exists[0] else None
@@ -127,8 +128,9 @@ def load_keyring(settings: Settings) -> Keyring:
 
 def _make_key_file(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{_KEY_FILE}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # A name of its own: process ids repeat between containers that share the folder.
+    draft = path.with_name(f".{_KEY_FILE}.{secrets.token_hex(8)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(b64encode(secrets.token_bytes(32)).decode() + "\n")
         file.flush()
@@ -139,7 +141,16 @@ def _make_key_file(path: Path) -> str:
         pass
     finally:
         draft.unlink()
+    _sync_folder(path.parent)  # a power cut must not leave sealed data without its key
     return path.read_text(encoding="ascii")
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def _bind(db: Database, keyring: Keyring) -> Vault:
@@ -163,11 +174,13 @@ async def _bind(db: Database, keyring: Keyring) -> Vault:
                     upsert(Installation).values(id=1, fingerprint_key=fresh).on_conflict_do_nothing()
                 )
                 sealed = await connection.scalar(select(Installation.fingerprint_key))
+            if sealed is None:
+                raise DatabaseUnavailable("the installation's row is gone")
+            # Within the transaction: who loses the race of two first starts with different keys leaves no trace of its own.
+            return Vault(keyring, keyring.open(sealed, _FINGERPRINT_KEY))
     except ProgrammingError as error:
-        raise DatabaseUnavailable("the database isn't migrated: run `tribi migrate`") from error
-    if sealed is None:
-        raise DatabaseUnavailable("the installation's row is gone")
-    try:
-        return Vault(keyring, keyring.open(sealed, _FINGERPRINT_KEY))
+        if isinstance(error.orig, UndefinedTable):
+            raise DatabaseUnavailable("the database isn't migrated: run `tribi migrate`") from error
+        raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
     except CannotOpen as error:
         raise ConfigurationError(f"ENCRYPTION_KEY: {error}") from error

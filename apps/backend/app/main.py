@@ -4,12 +4,13 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
 import structlog
 from fastapi import FastAPI
+from pydantic.json_schema import models_json_schema
 
 from app.api import esims, orders, plans, platform, problems, reading
 from app.api.access import Office
@@ -127,19 +128,20 @@ def _greet(settings: Settings) -> None:
 
 
 def _complete_openapi(app: FastAPI) -> None:
-    """Adds what FastAPI doesn't know of: the problem document, which handlers return without declaring a model."""
+    """Adds what FastAPI doesn't know of: the problem document, and the bodies that routes read by themselves."""
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = generate()
             components = document.setdefault("components", {}).setdefault("schemas", {})
-            problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-            components.update(problem.pop("$defs", {}))
-            components["Problem"] = problem
+            _, described = models_json_schema(
+                [(model, "validation") for model in (Problem, orders.OrderIn, esims.ActivateIn)],
+                ref_template="#/components/schemas/{model}",
+            )
+            components.update(described["$defs"])
             for unused in ("HTTPValidationError", "ValidationError"):
-                with suppress(KeyError):
-                    del components[unused]
+                components.pop(unused, None)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -2,9 +2,8 @@ r"""
 Takes secrets and personal data out of text that goes to a log, an error or an operator's screen.
 
 By form, since the text is often not ours: a provider's answer, a library's message, JSON within JSON. Each pass reads
-the text once and gives up nothing that it has consumed (possessive quantifiers), so that the time
-is linear in hostile text too.
-A placeholder says what stood there. No pass touches one, and text that is redacted already stays as it is.
+the text once and gives up nothing that it has consumed (possessive quantifiers): the time is linear in hostile text too.
+A placeholder says what stood there; text that is redacted already stays as it is.
 
 Cut a text after redacting it, not before: half an ICCID or address no longer looks like one.
 """
@@ -22,6 +21,7 @@ ICCID: Final = "[iccid]"
 EMAIL: Final = "[email]"
 
 _MIN_KNOWN = 4  # characters; a shorter string stands everywhere in ordinary text
+_ROUNDS = 4  # a placeholder may make its surroundings look like a field; one round is enough for nearly all text
 _PLACEHOLDER = re.compile(r"\[(?:redacted|code|iccid|email)\]")
 
 
@@ -33,7 +33,16 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
         known: strings to replace wherever they stand, also as JSON, a Python repr or a URL would write them: the
             API key in use, a customer's name. Those under 4 characters are ignored.
     """
-    text = _redact_known(text, frozenset(known))
+    secrets = frozenset(known)
+    for _ in range(_ROUNDS):
+        before, text = text, _redact_once(text, secrets)
+        if text == before:
+            break
+    return text
+
+
+def _redact_once(text: str, known: frozenset[str]) -> str:
+    text = _redact_known(text, known)
     text = _redact_fields(text)
     text = _redact_url_passwords(text)
     text = _CODES.sub(CODE, text)
@@ -41,6 +50,7 @@ def redact(text: str, known: Iterable[str] = ()) -> str:
     text = _PAGE_TOKEN.sub(SECRET, text)
     text = _KEYS.sub(_key_or_name, text)
     text = _redact_emails(text)
+    text = _ROW.sub(rf"\1{SECRET}", text)
     return _ICCIDS.sub(_iccid_or_id, text)
 
 
@@ -92,7 +102,7 @@ _SECRET_NAMES: Final[dict[str, str]] = {
     **dict.fromkeys(("customername", "fullname", "firstname", "lastname", "personname"), SECRET),
 }
 _SECRET_ENDINGS: Final = tuple(_SECRET_NAMES)
-_HEADERS: Final = frozenset(("authorization", "proxyauthorization", "cookie", "setcookie"))
+_HEADERS: Final = ("authorization", "cookie")
 _NOTHING: Final = frozenset(("null", "None", "true", "false", "True", "False", "undefined", "NULL"))
 
 _FIELD = re.compile(
@@ -102,9 +112,14 @@ _FIELD = re.compile(
 )
 _OPENING_QUOTE = re.compile(r"""b?(\\{0,64}+)(["'])""")
 _JSON_WORD = re.compile(r"""[^\s,}\]"'\\{\[]++""")
-_WORD = re.compile(r"""(?![\[{]["'\\])(?:[^\s&"'\\\x1b]|\\(?![nrt"'\\]))++""")
+_WORD = re.compile(r"""(?![\[{]["'\\])(?:[^\s&"'\\\x1b]|\\(?![nrt"']))++""")
 _HEADER_VALUE = re.compile(
-    r"""digest[^\r\n"]*+ | [^\s=;"']++=[^\r\n"'\\]*+ | (?:[A-Za-z]++[ \t]++)?[^\s"'\\,]++""", re.VERBOSE | re.IGNORECASE
+    r"""
+      digest[ \t][^\r\n]*+
+    | [^\s=;"']++=(?:[^\r\n"'\\]|\\(?![nrt"']))*+    # cookies
+    | (?:[A-Za-z]++[ \t]++)?(?:[^\s"'\\,]|\\(?![nrt"']))++    # perhaps a scheme, and the rest
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 
 
@@ -138,17 +153,17 @@ def _redact_fields(text: str) -> str:
 
 def _value_span(text: str, start: int, field: re.Match[str]) -> tuple[int, int] | None:
     """Where the value that begins at `start` has its content; None where there is none to hide."""
-    is_header = field["name"].lower().startswith("x-") or field["name"].replace("-", "").lower() in _HEADERS
+    is_header = "x-" in field["name"].lower() or field["name"].lower().endswith(_HEADERS)
     if (field["colon"] or field["quoted"] == ",") and not is_header:
         return None  # "email: not given" is prose, and ["email", "name"] a list of names
-    if done := _PLACEHOLDER.match(text, start):
-        return done.span()
     if quoted := _OPENING_QUOTE.match(text, start):
         end = _closing_quote(text, quoted.end(), len(quoted[1]), quoted[2])
         return (quoted.end(), end) if end > quoted.end() else None
     pattern = _HEADER_VALUE if field["colon"] else _WORD if field["equals"] else _JSON_WORD
     bare = pattern.match(text, start)
-    return None if bare is None or bare[0].rstrip(",;)]}>") in _NOTHING else bare.span()
+    if bare is None or bare[0].rstrip(",;)]}>") in _NOTHING or _PLACEHOLDER.fullmatch(bare[0]):
+        return None
+    return bare.span()
 
 
 def _closing_quote(text: str, start: int, backslashes: int, mark: str) -> int:
@@ -208,11 +223,11 @@ def _redact_url_passwords(text: str) -> str:
 
 
 _DOLLAR = r"(?:\$|%(?:25)?24|\\{1,8}u0024|\\{1,8}x24|&\#36;)"
-_OF_CODE = rf"(?:{_DOLLAR}|[^\s\"'<>\\,;()\[\]{{}}|&`])"
+_OF_CODE = rf"(?:{_DOLLAR}|\\{{1,8}}u(?!00[0-7])[0-9A-Fa-f]{{4}}|[^\s\"'<>\\,;()\[\]{{}}|&`])"
 _CODES = re.compile(
     rf"""
       lpa(?::|%(?:25)?3a|\\{{1,8}}u003a|&\#58;)[ ]?[^\s\"'<>\\,;()\[\]{{}}|&`$%:]*+{_DOLLAR}{_OF_CODE}++
-    | [0-9]{_DOLLAR}(?:(?!{_DOLLAR}){_OF_CODE})*+{_DOLLAR}{_OF_CODE}*+
+    | (?<!\\u[0-9A-Fa-f]{{3}})[0-9]{_DOLLAR}(?:(?!{_DOLLAR}){_OF_CODE})*+{_DOLLAR}{_OF_CODE}*+
     | (?<![0-9A-Za-z.,])1{_DOLLAR}[A-Za-z]{_OF_CODE}{{2,}}+    # as LPA:1$XYZ without prefix; "1$" and "1$50" are money
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -220,12 +235,19 @@ _CODES = re.compile(
 
 # In prose ("a bearer token", "Bearer authentication") nothing follows that is secret.
 _BEARER = re.compile(
-    r"""(\bbearer(?:[ \t]|%20)++)(?!(?:token|auth|authentication|authorization|key|scheme)s?\b)[^\s"'\\,;]++""",
-    re.IGNORECASE,
+    r"""
+    ((?:(?<![A-Za-z])|(?<=\\[nrt]))bearer(?:[ \t]|%20)++)
+    (?!(?:token|auth|authentication|authorization|key|scheme)s?\b)[^\s"'\\,;]++
+    """,
+    re.VERBOSE | re.IGNORECASE,
 )
 _PAGE_TOKEN = re.compile(r"(?<=/i/)[A-Za-z0-9_-]{16,}+")  # the install page's, which stands in its path
 _KEYS = re.compile(r"tribi_[A-Za-z0-9_-]{20,}+|whsec_[A-Za-z0-9+/=_-]{4,}+")
 _NAME = re.compile(r"tribi(?:_[a-z]+){2,}")  # of a metric or a database; a key is all small letters once in 10**7
+
+
+# PostgreSQL's detail of a violated constraint: a whole row, names of persons included.
+_ROW = re.compile(r"(Failing row contains )\([^\n]*+")
 
 
 def _key_or_name(found: re.Match[str]) -> str:
@@ -245,7 +267,7 @@ _OF_LABEL = r"(?:\\u[0-9A-Fa-f]{4}|%[89A-Fa-f][0-9A-Fa-f]|[^\s\x00-\x2c./:-@\[-^
 _DOMAIN = re.compile(
     rf"""
       {_OF_LABEL}++(?:[.\u3002\uff0e\uff61]{_OF_LABEL}++)++
-    | test(?![A-Za-z0-9_-])
+    | test(?![A-Za-z0-9_\[-])
     | \[(?:IPv6:)?(?=[0-9A-Fa-f]{{0,4}}[.:])[0-9A-Fa-f.:]{{2,45}}\]
     """,
     re.VERBOSE | re.IGNORECASE,
@@ -259,7 +281,7 @@ def _redact_emails(text: str) -> str:
     for at, after in zip(rest[::2], rest[1::2], strict=True):
         domain = _DOMAIN.match(after)
         # Versions have numbers only behind the "@": package@1.2.3.
-        is_domain = domain is not None and not domain[0].rpartition(".")[2].isdigit()
+        is_domain = domain is not None and not domain[0].partition(".")[2].replace(".", "").isdigit()
         local = _local_part(before) if is_domain else 0
         if domain and local:
             pieces += [before[:-local], EMAIL]
@@ -272,10 +294,14 @@ def _redact_emails(text: str) -> str:
 
 def _local_part(before: str) -> int:
     """How many characters at the end of `before` are the local part of an address."""
-    if (unescaped := before.rstrip("\\")).endswith('"'):
-        window = unescaped[-66:-1]  # a local part has at most 64 characters (RFC 5321 section 4.5.3.1.1)
-        opening = window.rfind('"')
-        return len(before) - len(unescaped) + len(window) - opening + 1 if opening >= 0 else 0
+    if (quoted := before.rstrip("\\")).endswith('"'):
+        # At most 64 characters are within the quotes (RFC 5321 section 4.5.3.1.1).
+        opening = quoted.rfind('"', max(0, len(quoted) - 68), -1)
+        # In `"key": "@…` the two quotes belong to different strings.
+        if opening < 0 or quoted[opening + 1] in ' \t\n:,}]=)"\\':
+            return 0
+        head = quoted[:opening]
+        return len(before) - len(head.rstrip("\\") if quoted.endswith('\\"') else head)
     backwards = _LOCAL_BACKWARDS.match(before[::-1])
     local = _NOT_LOCAL.sub("", backwards[0][::-1] if backwards else "").lstrip("'`{|}*=&?/#!~^")
     rest = before[: len(before) - len(local)]
@@ -291,6 +317,7 @@ _ICCIDS = re.compile(
     r"""
       (?P<id>
           (?<![0-9A-Fa-f])[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}(?![0-9A-Fa-f])    # UUID
+        | \\u(?!89[0-9]{15})[0-9A-Fa-f]{4}    # a character, as JSON writes it
         | (?<![0-9A-Za-z])(?=[0-9]*+[a-f])(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})(?![0-9A-Za-z])    # hash, trace
       )
     | (?: [0-9]{18,}+
@@ -305,4 +332,4 @@ _ICCIDS = re.compile(
 
 
 def _iccid_or_id(found: re.Match[str]) -> str:
-    return found[0] if found["id"] else ICCID
+    return found[0] if found["id"] and not re.search("89[0-9]{15}", found["id"]) else ICCID

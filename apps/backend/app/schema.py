@@ -4,11 +4,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import create_engine, event, text
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
-from app.db import libpq_url
+from app.db import connect_arguments, reason_of
+from app.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -39,13 +40,26 @@ def migrate(url: str, revision: str = "head") -> None:
     Args:
         url: libpq's form.
         revision: Alembic's notation; with a leading `-` it goes back.
+
+    Raises:
+        DatabaseUnavailable: it is away, or a table that must change was busy for too long. Revisions reached by then stay.
+        ConfigurationError: the database stands at a revision that this code doesn't know.
     """
+    from alembic.util import CommandError  # as above
+
+    try:
+        _migrate(url, revision)
+    except OperationalError as error:
+        raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
+    except CommandError as error:
+        raise ConfigurationError(f"the database cannot be migrated ({error}): was it made by a newer Tribi?") from error
+
+
+def _migrate(url: str, revision: str) -> None:
     from alembic import command  # as above
 
     engine = create_engine(
-        libpq_url(url).replace("postgresql://", "postgresql+psycopg://", 1),
-        poolclass=NullPool,
-        connect_args={"prepare_threshold": None, "connect_timeout": 10, "application_name": "tribi-migrate"},
+        "postgresql+psycopg://", poolclass=NullPool, connect_args=connect_arguments(url, "tribi-migrate")
     )
     config = _config()
     with engine.connect() as lock, lock.begin(), engine.connect() as connection:
@@ -58,7 +72,6 @@ def migrate(url: str, revision: str = "head") -> None:
         else:
             command.upgrade(config, revision)
         connection.commit()
-    engine.dispose()
 
 
 async def current_revision(connection: AsyncConnection) -> str | None:

@@ -1,27 +1,35 @@
 """The environment, read once into one frozen object.
 
 Precedence: environment variable, then `apps/backend/.env`; for each name X where neither sets X, the file that X_FILE names
-(container and vault secrets). An empty value counts as unset. What cannot be stops the start with one line per mistake.
+(container and vault secrets). White space around a value is dropped, and a value of which nothing is left counts as unset.
+What cannot be stops the start with one line per mistake.
 """
 
 import base64
-import binascii
 import ipaddress
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import ConfigurationError
+from app.values.email_address import read_email
 
 BACKEND_DIR = Path(__file__).resolve().parents[1]
 ENV_FILE = Path(os.environ.get("TRIBI_ENV_FILE") or BACKEND_DIR / ".env")
 """TRIBI_ENV_FILE names another one; it is no setting itself, and can't stand in the file."""
+
+_LAST_PORT = 65535
+_NO_DATABASE_URL = (
+    "must be a URL that libpq takes: postgresql://user:password@host:5432/name "
+    "(what can't stand in a password as it is, is written %40, %2F, …)"
+)
 
 
 def _split_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
@@ -29,39 +37,57 @@ def _split_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
     try:
         parts = urlsplit(text)
         port = parts.port
-    except ValueError as error:
-        raise ValueError(f"is not a URL: {error}") from error
+    except ValueError:
+        # not in urlsplit's words: they repeat what it takes for the port, which may be half a password
+        raise ValueError(
+            f"must be a URL that begins with {wanted}; what can't stand in one is written %40, %2F, …"
+        ) from None
     if parts.scheme not in schemes or not parts.hostname or port == 0 or any(c.isspace() for c in text):
         raise ValueError(f"must be a URL that begins with {wanted} and names a host")
     return parts
 
 
 def _http_url(text: str) -> str:
-    parts = _split_url(text, ("https", "http"))
-    if parts.username or parts.password or parts.query or parts.fragment:
+    _split_url(text, ("https", "http"))
+    if any(character in text for character in "@?#"):
         raise ValueError("must be a plain URL: no user, no query, no fragment")
     return text.rstrip("/")
 
 
 def _database_url(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if not text.startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
+    if not secret.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
         raise ValueError("must begin with postgresql:// (Tribi speaks PostgreSQL only)")
-    try:
-        _ = urlsplit(text).port
-    except ValueError as error:
-        raise ValueError("is not a URL: its port is not a number") from error
+    parts = _libpq_parts(secret)
+    ports = [port for port in str(parts.get("port") or "").split(",") if port]
+    if "@" in str(parts.get("host")) or not all(port.isdecimal() and 0 < int(port) <= _LAST_PORT for port in ports):
+        raise ValueError(_NO_DATABASE_URL)
     return secret
+
+
+def _libpq_parts(database_url: SecretStr) -> dict[str, Any]:
+    """What libpq reads out of the URL; ValueError where it reads nothing."""
+    from psycopg import ProgrammingError  # wanted only where there is such a URL
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        return dict(conninfo_to_dict("postgresql://" + database_url.get_secret_value().partition("://")[2]))
+    except ProgrammingError:
+        raise ValueError(_NO_DATABASE_URL) from None  # libpq's words repeat parts of it
 
 
 def _encryption_keys(secret: SecretStr) -> SecretStr:
     for text in secret.get_secret_value().split(","):
         try:
             key = base64.b64decode(text.strip(), validate=True)
-        except binascii.Error as error:
+        except ValueError as error:
             raise ValueError("each key must be base64; `openssl rand -base64 32` makes one") from error
         if len(key) != 32:
             raise ValueError("each key must be 32 bytes in base64; `openssl rand -base64 32` makes one")
+    return secret
+
+
+def _smtp_url(secret: SecretStr) -> SecretStr:
+    _split_url(secret.get_secret_value(), ("smtp", "smtps"))
     return secret
 
 
@@ -79,6 +105,13 @@ def _upper(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
     return value.strip().upper() if isinstance(value, str) else value
 
 
+def _header_value(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value()
+    if not text.isascii() or not text.isprintable():
+        raise ValueError("must be one line of printable ASCII: it travels in an HTTP header")
+    return secret
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ProviderName = Annotated[Literal["LOCAL", "CONNECTED_YOU"], BeforeValidator(_upper)]
 
@@ -91,12 +124,12 @@ class Settings(BaseSettings):
     )
 
     esim_provider: ProviderName = "LOCAL"
+    connected_you_allow_http: bool = False
     connected_you_base_url: HttpUrl = "https://sandbox.api.connectedyou.com"
-    connected_you_api_key: SecretStr | None = None
+    connected_you_api_key: Annotated[SecretStr, AfterValidator(_header_value)] | None = None
     connected_you_partner_id: str | None = None
     connected_you_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15
     connected_you_dry_run: bool = True
-    connected_you_allow_http: bool = False
 
     activation_wait_seconds: Annotated[float, Field(gt=0, le=600)] | None = None
     provider_max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -107,17 +140,36 @@ class Settings(BaseSettings):
     encryption_key: Annotated[SecretStr, AfterValidator(_encryption_keys)] | None = None
 
     public_url: HttpUrl | None = None
+    smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
+    mail_from: Annotated[Annotated[str, AfterValidator(read_email)] | None, Field(validate_default=True)] = None
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
 
-    @model_validator(mode="after")
-    def _base_url_is_safe(self) -> "Settings":
-        parts = urlsplit(self.connected_you_base_url)
-        if parts.scheme == "http" and not self.connected_you_allow_http and not is_loopback(parts.hostname or ""):
+    # One setting in the light of those above it. Not for the whole object: pydantic would keep that until all else is right.
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _file_was_read(cls, value: Any) -> Any:  # noqa: ANN401 - whatever a source holds
+        if isinstance(value, _UnreadableFile):
+            raise ValueError(value.reason)  # noqa: TRY004 - pydantic's way to refuse a value
+        return value
+
+    @field_validator("connected_you_base_url")
+    @classmethod
+    def _base_url_is_safe(cls, url: str, info: ValidationInfo) -> str:
+        parts = urlsplit(url)
+        is_allowed = info.data.get("connected_you_allow_http", True)  # not among them: it is a mistake of its own
+        if not is_allowed and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
             raise ValueError(
-                "CONNECTED_YOU_BASE_URL must be https: the API key travels with each order "
-                "(for a private host set CONNECTED_YOU_ALLOW_HTTP=true)"
+                "must be https: the API key travels with each order (for a private host set CONNECTED_YOU_ALLOW_HTTP=true)"
             )
-        return self
+        return url
+
+    @field_validator("mail_from")
+    @classmethod
+    def _mail_has_a_sender(cls, address: str | None, info: ValidationInfo) -> str | None:
+        if address is None and info.data.get("smtp_url") is not None:
+            raise ValueError("must be set with SMTP_URL: the address that messages come from")
+        return address
 
     @property
     def is_live(self) -> bool:
@@ -140,10 +192,16 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """What must never reach a log, whatever it looks like."""
-        held = [self.connected_you_api_key, self.encryption_key, self.database_url]
+        held = [self.connected_you_api_key, self.encryption_key, self.database_url, self.smtp_url]
         values = [value.get_secret_value() for value in held if value is not None]
-        password = urlsplit(self.database_url.get_secret_value()).password if self.database_url else None
-        return tuple(filter(None, [*values, password, self.connected_you_partner_id]))
+        if self.database_url is not None:
+            values.append(str(_libpq_parts(self.database_url).get("password") or ""))
+        if self.smtp_url is not None and (password := urlsplit(self.smtp_url.get_secret_value()).password):
+            values += [password, unquote(password)]
+        if self.encryption_key is not None:
+            values += [key.strip() for key in self.encryption_key.get_secret_value().split(",")]
+        found = [*values, self.connected_you_partner_id]
+        return tuple(dict.fromkeys(filter(None, found)))
 
     @classmethod
     def settings_customise_sources(  # pydantic-settings' own hook
@@ -154,30 +212,39 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - ours reads the files that X_FILE names instead
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        named_files = _NamedFiles(settings_cls, [env_settings, dotenv_settings])
-        return init_settings, env_settings, dotenv_settings, named_files
+        variables: dict[str, str] = {}
+        for source in (dotenv_settings, env_settings):
+            if isinstance(source, EnvSettingsSource):
+                given = {name: value.strip() for name, value in source.env_vars.items() if value and value.strip()}
+                source.env_vars = given
+                variables |= given
+        return init_settings, env_settings, dotenv_settings, _NamedFiles(settings_cls, variables)
+
+
+@dataclass(frozen=True)
+class _UnreadableFile:
+    """In place of a setting's value: why the file that X_FILE names gives none."""
+
+    reason: str
 
 
 class _NamedFiles(PydanticBaseSettingsSource):
-    """For each setting X that is not set: the content of the file that X_FILE names, without its line end."""
+    """For each setting X that is not set: the content of the file that X_FILE names."""
 
-    def __init__(self, settings_cls: type[BaseSettings], named_by: list[PydanticBaseSettingsSource]) -> None:
+    def __init__(self, settings_cls: type[BaseSettings], variables: Mapping[str, str]) -> None:
         super().__init__(settings_cls)
-        self._variables: dict[str, str] = {}
-        for source in reversed(named_by):
-            variables: Mapping[str, str | None] = getattr(source, "env_vars", {})
-            self._variables |= {name.lower(): value for name, value in variables.items() if value}
+        self._variables = variables
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class's signature
         path = self._variables.get(f"{field_name}_file")
-        if path is None or self._variables.get(field_name):
+        if path is None or field_name in self._variables:
             return None, field_name, False
         try:
-            text = Path(path).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "is not UTF-8 text"
-            raise ConfigurationError(f"{field_name.upper()}_FILE: cannot read {path}: {reason}") from error
-        return text.rstrip("\r\n"), field_name, False
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+            unreadable = _UnreadableFile(f"{field_name.upper()}_FILE names {path}, which cannot be read: {reason}")
+            return unreadable, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
@@ -191,11 +258,16 @@ def load_settings() -> Settings:
     Raises:
         ConfigurationError: one line per mistake, each naming the variable and what it must be; no value is repeated.
     """
+    if os.environ.get("TRIBI_ENV_FILE") and not ENV_FILE.exists():
+        raise ConfigurationError(f"TRIBI_ENV_FILE: there is no {ENV_FILE}")
     try:
         return Settings()
     except ValidationError as error:
-        lines = []
-        for mistake in error.errors(include_url=False, include_input=False, include_context=False):
-            name = str(mistake["loc"][0]).upper() + ": " if mistake["loc"] else ""
-            lines.append(name + mistake["msg"].removeprefix("Value error, "))
+        mistakes = error.errors(include_url=False, include_input=False, include_context=False)
+        lines = [
+            f"{str(mistake['loc'][0]).upper()}: {mistake['msg'].removeprefix('Value error, ')}" for mistake in mistakes
+        ]
         raise ConfigurationError("\n".join(lines)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigurationError(f"{ENV_FILE} cannot be read: {reason}") from error

@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _VERSION = b"\x01"
+_KEY_BYTES = 32
 _KEY_ID_BYTES = 8
 _NONCE_BYTES = 12
 _HEADER_BYTES = 1 + _KEY_ID_BYTES + _NONCE_BYTES
@@ -52,8 +53,11 @@ class Keyring:
 
     @classmethod
     def parse(cls, text: str) -> "Keyring":
-        """From the setting's text: base64 keys of 32 bytes, separated by commas."""
-        return cls(tuple(b64decode(part.strip(), validate=True) for part in text.split(",")))
+        """From the setting's text: base64 keys of 32 bytes, separated by commas. ValueError where it isn't."""
+        keys = tuple(b64decode(part.strip(), validate=True) for part in text.split(","))
+        if any(len(key) != _KEY_BYTES for key in keys):
+            raise ValueError(f"a key must be {_KEY_BYTES} bytes in base64")
+        return cls(keys)
 
     @property
     def key_ids(self) -> tuple[bytes, ...]:
@@ -75,7 +79,7 @@ class Keyring:
         nonce = sealed[1 + _KEY_ID_BYTES : _HEADER_BYTES]
         try:
             return cipher.decrypt(nonce, sealed[_HEADER_BYTES:], bytes(place))
-        except InvalidTag as error:
+        except (InvalidTag, ValueError) as error:  # ValueError: cut so short that it has no nonce
             raise CannotOpen(
                 f"{place.table}.{place.column}: the value was sealed for another row, or changed"
             ) from error

@@ -1,6 +1,7 @@
 """Alembic's entrance: runs the migrations on the connection that `app.schema` hands over."""
 
 from alembic import context
+
 from app.models import Base
 
 connection = context.config.attributes["connection"]

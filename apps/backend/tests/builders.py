@@ -3,17 +3,23 @@
 from itertools import count
 from typing import Any
 
+from sqlalchemy import insert, update
+
 from app.db import Database
 from app.models import Order, Plan, PlanCode
 from app.services.accounts.keys import create_key
 from app.services.orders.place import NewOrder, place_order
-from sqlalchemy import insert, update
 
 _numbers = count(1)
 
 
 async def a_plan(
-    db: Database, *, sku: str | None = None, code: str | None = "CY-ES-5GB", provider: str = "CONNECTED_YOU", **columns: Any
+    db: Database,
+    *,
+    sku: str | None = None,
+    code: str | None = "CY-ES-5GB",
+    provider: str = "CONNECTED_YOU",
+    **columns: Any,
 ) -> str:
     """A plan on sale. `code`: the provider's, None for none. Returns its SKU."""
     sku = sku or f"es-5gb-{next(_numbers)}"
@@ -40,7 +46,12 @@ async def a_key(db: Database, *scopes: str) -> tuple[int, str]:
 
 
 async def an_order(
-    db: Database, *, code: str | None = "CY-ES-5GB", provider: str = "CONNECTED_YOU", status: str = "paid", is_live: bool = False
+    db: Database,
+    *,
+    code: str | None = "CY-ES-5GB",
+    provider: str = "CONNECTED_YOU",
+    status: str = "paid",
+    is_live: bool = False,
 ) -> int:
     """An order of its own plan by its own key. `code`: the provider's for the plan, None for none. Returns its id."""
     sku = await a_plan(db, code=code, provider=provider)

@@ -3,8 +3,21 @@
 import os
 
 # Before anything of `app` is imported: no test may see the developer's own settings, which may be live.
+_OURS = (
+    "CONNECTED_YOU_",
+    "ESIM_",
+    "TRIBI_",
+    "DATABASE_",
+    "ENCRYPTION_",
+    "ACTIVATION_",
+    "PROVIDER_",
+    "PUBLIC_",
+    "LOG_",
+    "SMTP_",
+    "MAIL_",
+)
 for _name in list(os.environ):
-    if _name.startswith(("CONNECTED_YOU_", "ESIM_", "TRIBI_", "DATABASE_", "ENCRYPTION_", "ACTIVATION_", "PROVIDER_", "PUBLIC_URL", "LOG_LEVEL")):
+    if _name.startswith(_OURS):
         del os.environ[_name]
 os.environ["TRIBI_ENV_FILE"] = os.devnull
 
@@ -13,14 +26,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
 from app import schema
 from app.db import Database
 from app.house import House
 from app.postgres import hold
 from app.settings import Settings
 from app.vault import Keyring, Vault
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import SecretStr
 
 KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
 """An ENCRYPTION_KEY for tests."""

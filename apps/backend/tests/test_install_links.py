@@ -1,4 +1,5 @@
 import pytest
+
 from app.install_links import InstallLinks, install_links
 from app.values.activation_code import ActivationCode
 

@@ -8,8 +8,9 @@ from xml.etree import ElementTree as ET
 import pytest
 import segno
 import zxingcpp
-from app.qr import QUIET_ZONE, QrImpossible, qr_png, qr_svg, qr_terminal
 from PIL import Image
+
+from app.qr import QUIET_ZONE, QrImpossible, qr_png, qr_svg, qr_terminal
 
 CODE = "LPA:1$SMDP.GSMA.COM$04386-AGYFT-A74Y8-3F815"
 TEXTS = [

@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Request, Security
 from fastapi.security import HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import BaseModel
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
 from app.house import House
@@ -17,6 +18,21 @@ from app.services.esims.activate import Activations
 GREATEST_ID = 2**63 - 1
 
 Id = Annotated[int, Path(ge=1, le=GREATEST_ID)]
+
+
+class _IdConvertor(Convertor[int]):
+    """`{esim_id:id}` in a route: what isn't written as an id (`1.0`, `+1`, `007`, `activate`) is no address of one."""
+
+    regex = "[1-9][0-9]{0,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("id", _IdConvertor())
 
 _bearer = HTTPBearer(
     auto_error=False, scheme_name="serviceKey", description="A service key: `tribi keys create NAME --scope orders`"
@@ -33,12 +49,25 @@ class Office:
     base_url: str
 
 
-def office_of(request: Request) -> Office:
+def _office(request: Request) -> Office:
     office: Office = request.app.state.office
     return office
 
 
-AnOffice = Annotated[Office, Depends(office_of)]
+UnsettledOffice = Annotated[Office, Depends(_office)]
+"""Its database may be away or not migrated."""
+
+
+def _settled(office: UnsettledOffice) -> Office:
+    """
+    Raises:
+        DatabaseUnavailable: the database hasn't been reached since the start, or isn't migrated.
+    """
+    _ = office.house.vault
+    return office
+
+
+AnOffice = Annotated[Office, Depends(_settled)]
 
 
 async def _caller(

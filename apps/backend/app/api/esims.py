@@ -1,16 +1,18 @@
 """/api/esims: activating an order's eSIM and looking at it."""
 
 from http import HTTPStatus
+from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import Response
 
 from app.api.access import GREATEST_ID, ACaller, AnOffice, EsimsCaller, Id, Office, json_reply
+from app.api.bodies import Body, described_body, json_body
 from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
 from app.errors import DatabaseUnavailable, NotFound, ValidationFailed
-from app.qr import qr_png, qr_svg
+from app.qr import QrImpossible, qr_png, qr_svg
 from app.services.accounts.keys import Forbidden, Unauthenticated
 from app.services.esim_providers import (
     SupplierNotConfigured,
@@ -29,9 +31,7 @@ _RETRY_AFTER_S = 2
 """When to look again at an activation that is under way."""
 
 
-class ActivateIn(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
+class ActivateIn(Body):
     order_id: int = Field(ge=1, le=GREATEST_ID, examples=[1])
 
 
@@ -75,9 +75,13 @@ class ActivateIn(BaseModel):
             DatabaseUnavailable,
         ),
     },
+    openapi_extra=described_body(ActivateIn, {"order_id": 1}),
 )
-async def activate(request: Request, caller: EsimsCaller, office: AnOffice, body: ActivateIn) -> Response:
-    wishes = {wish.strip().lower() for text in request.headers.getlist("prefer") for wish in text.split(",")}
+async def activate(
+    request: Request, caller: EsimsCaller, office: AnOffice, body: Annotated[ActivateIn, json_body(ActivateIn)]
+) -> Response:
+    given = ",".join(request.headers.getlist("prefer"))
+    wishes = {wish.partition(";")[0].strip().lower() for wish in given.split(",")}
     respond_async = "respond-async" in wishes
     activation = await office.activations.activate(body.order_id, actor=caller.actor, respond_async=respond_async)
     esim = activation.esim
@@ -106,7 +110,7 @@ async def list_all(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor:
 
 
 @router.get(
-    "/{esim_id}",
+    "/{esim_id:id}",
     response_model=EsimShape,
     summary="Look at an eSIM",
     responses=documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
@@ -116,7 +120,7 @@ async def get_esim(caller: ACaller, office: AnOffice, esim_id: Id) -> Response: 
 
 
 @router.get(
-    "/{esim_id}/qr.png",
+    "/{esim_id:id}/qr.png",
     response_class=Response,
     summary="The eSIM's QR code as PNG",
     responses={
@@ -125,12 +129,11 @@ async def get_esim(caller: ACaller, office: AnOffice, esim_id: Id) -> Response: 
     },
 )
 async def get_qr_png(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
-    esim = await _esim(office, esim_id)
-    return _picture(qr_png(_qr_text(esim), label=_label(esim)), "image/png")
+    return _picture(qr_png, await _esim(office, esim_id), "image/png")
 
 
 @router.get(
-    "/{esim_id}/qr.svg",
+    "/{esim_id:id}/qr.svg",
     response_class=Response,
     summary="The eSIM's QR code as SVG",
     responses={
@@ -139,8 +142,7 @@ async def get_qr_png(caller: ACaller, office: AnOffice, esim_id: Id) -> Response
     },
 )
 async def get_qr_svg(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
-    esim = await _esim(office, esim_id)
-    return _picture(qr_svg(_qr_text(esim), label=_label(esim)), "image/svg+xml")
+    return _picture(qr_svg, await _esim(office, esim_id), "image/svg+xml")
 
 
 async def _esim(office: Office, esim_id: int) -> Esim:
@@ -148,15 +150,15 @@ async def _esim(office: Office, esim_id: int) -> Esim:
         return await esim_by_id(connection, office.house.vault, esim_id)
 
 
-def _qr_text(esim: Esim) -> str:
+class _Drawing(Protocol):
+    def __call__(self, text: str, *, label: str | None) -> bytes: ...
+
+
+def _picture(draw: _Drawing, esim: Esim, media_type: str) -> Response:
     if esim.qr_code is None:
         raise NotFound(public_message="This eSIM isn't provisioned, so there is no QR code yet.")
-    return esim.qr_code
-
-
-def _label(esim: Esim) -> str | None:
-    return None if esim.is_live else "TEST"
-
-
-def _picture(data: bytes, media_type: str) -> Response:
+    try:
+        data = draw(esim.qr_code, label=None if esim.is_live else "TEST")
+    except QrImpossible:
+        raise NotFound(public_message="This eSIM's code is too long for a QR code; it can only be typed in.") from None
     return Response(data, headers={"Cache-Control": "no-store"}, media_type=media_type)

@@ -5,10 +5,11 @@ from http import HTTPStatus
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Request
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from starlette.responses import Response
 
 from app.api.access import ACaller, AnOffice, Id, OrdersCaller, json_reply
+from app.api.bodies import Body, described_body, json_body
 from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
 from app.errors import DatabaseUnavailable, NotFound, ValidationFailed
@@ -34,26 +35,41 @@ _BARE = re.compile(r"[\x21-\x7e]{1,255}")
 _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
+# What `read_person_name` takes, for the OpenAPI document: something visible, no control characters, one line.
+_NAME_PATTERN = r"^\s*[^\s\x00-\x1f\x7f-\x9f\u2028\u2029]([^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s\x00-\x1f\x7f-\x9f\u2028\u2029])?\s*$"
 
 
-class CustomerIn(_Strict):
-    email: Annotated[str, Field(max_length=254, examples=["traveller@example.com"]), AfterValidator(read_email)]
-    name: Annotated[str, Field(max_length=200, examples=["Ana Traveller"]), AfterValidator(read_person_name)]
+class CustomerIn(Body):
+    email: Annotated[
+        str,
+        Field(max_length=254, examples=["traveller@example.com"], json_schema_extra={"format": "email"}),
+        AfterValidator(read_email),
+    ]
+    name: Annotated[
+        str,
+        Field(max_length=200, examples=["Ana Traveller"], json_schema_extra={"pattern": _NAME_PATTERN}),
+        AfterValidator(read_person_name),
+    ]
 
 
-class PaymentIn(_Strict):
+class PaymentIn(Body):
     status: Literal["paid"] = Field(description="Only paid orders are taken for now.")
     reference: str = Field(
         pattern=r"^[ -~]{1,255}$", description="The payment's name at your payment provider", examples=["pay_42"]
     )
 
 
-class OrderIn(_Strict):
+class OrderIn(Body):
     sku: str = Field(pattern=r"^[!-~]{1,64}$", description="The plan's SKU", examples=["es-5gb-30d"])
     customer: CustomerIn
     payment: PaymentIn
+
+
+_EXAMPLE = {
+    "sku": "es-5gb-30d",
+    "customer": {"email": "traveller@example.com", "name": "Ana Traveller"},
+    "payment": {"status": "paid", "reference": "pay_42"},
+}
 
 
 def idempotency_key(request: Request) -> str:
@@ -65,12 +81,10 @@ def idempotency_key(request: Request) -> str:
         ValidationFailed: there are two, or it isn't 1 to 255 visible ASCII characters.
     """
     given = request.headers.getlist("idempotency-key")
-    if not any(text.strip() for text in given):
-        raise IdempotencyKeyMissing
-    text = given[0].strip()
+    text = given[0].strip() if given else ""
     quoted = _QUOTED.fullmatch(text)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
-    if not key:
+    if not key and len(given) <= 1:
         raise IdempotencyKeyMissing
     if len(given) > 1 or not _BARE.fullmatch(key):
         raise ValidationFailed(
@@ -112,10 +126,14 @@ def idempotency_key(request: Request) -> str:
                 "example": "cart-4711",
             }
         ]
-    },
+    }
+    | described_body(OrderIn, _EXAMPLE),
 )
 async def place(
-    caller: OrdersCaller, office: AnOffice, body: OrderIn, key: Annotated[str, Depends(idempotency_key)]
+    caller: OrdersCaller,
+    office: AnOffice,
+    key: Annotated[str, Depends(idempotency_key)],
+    body: Annotated[OrderIn, json_body(OrderIn)],
 ) -> Response:
     settings = office.house.settings
     async with office.house.db.begin() as connection:
@@ -150,7 +168,7 @@ async def list_orders(caller: ACaller, office: AnOffice, limit: Limit = 20, curs
 
 
 @router.get(
-    "/{order_id}",
+    "/{order_id:id}",
     response_model=OrderShape,
     summary="Look at an order",
     responses=documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),

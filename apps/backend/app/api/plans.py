@@ -27,7 +27,7 @@ _ETAG: dict[int | str, dict[str, Any]] = {
 
 CountryCode = Annotated[
     str | None,
-    Query(description="ISO 3166-1 alpha-2", examples=["ES"]),
+    Query(pattern="^[A-Za-z]{2}$", description="ISO 3166-1 alpha-2", examples=["ES"]),
     AfterValidator(lambda text: text and Country.read(text).alpha_2),
 ]
 Sku = Annotated[str, Path(pattern="^[!-~]{1,64}$", description="The plan's SKU", examples=["es-5gb-30d"])]
@@ -68,7 +68,8 @@ def _cacheable(request: Request, shape: BaseModel) -> Response:
     body = shape.model_dump_json().encode()
     etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
     headers = {"ETag": etag, "Cache-Control": "public, no-cache"}
-    known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    given = ",".join(request.headers.getlist("if-none-match"))
+    known = {tag.strip().removeprefix("W/") for tag in given.split(",")}
     if etag in known or "*" in known:
         return Response(status_code=304, headers=headers)
     return Response(body, headers=headers, media_type="application/json")

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from app import metrics, schema
-from app.api.access import AnOffice, Office
+from app.api.access import Office, UnsettledOffice
 from app.errors import DatabaseUnavailable
 from app.services.esims.stuck import count_stuck
 
@@ -37,7 +37,7 @@ async def healthz() -> Health:
     summary="Can it serve? (database and migrations)",
     responses={503: {"model": Readiness, "description": "Not ready"}},
 )
-async def readyz(office: AnOffice) -> Response:
+async def readyz(office: UnsettledOffice) -> Response:
     readiness = await _readiness(office)
     return Response(
         readiness.model_dump_json(),
@@ -67,8 +67,9 @@ async def _readiness(office: Office) -> Readiness:
     summary="For Prometheus",
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-async def prometheus(office: AnOffice) -> Response:
+async def prometheus(office: UnsettledOffice) -> Response:
     try:
+        _ = office.house.vault  # not before the tables are known to be there
         async with office.house.db.read() as connection:
             stuck = await count_stuck(connection)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)

@@ -2,18 +2,22 @@
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from structlog.contextvars import get_contextvars
 
 from app.errors import NotFound, TribiError, ValidationFailed
 
 MEDIA_TYPE = "application/problem+json"
 _MOST_ERRORS = 50
+_PATH_CHARACTERS = "/:@!$&'()*+,;=~"  # RFC 3986 section 3.3
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 class TooLarge(TribiError):
@@ -81,7 +85,7 @@ def problem_reply(
         title=error.title,
         status=error.http_status,
         detail=error.public_message,
-        instance=path,
+        instance=quote(path, safe=_PATH_CHARACTERS),
         request_id=get_contextvars().get("request_id", ""),
         retryable=error.retryable,
         errors=mistakes,
@@ -101,27 +105,45 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(TribiError)
     async def expected(request: Request, error: TribiError) -> Response:
-        return problem_reply(error, request.url.path)
+        return problem_reply(error, request.scope["path"])
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         mistakes = [_mistake(found) for found in error.errors()[:_MOST_ERRORS]]
-        return problem_reply(ValidationFailed(), request.url.path, mistakes=mistakes)
+        return problem_reply(ValidationFailed(), request.scope["path"], mistakes=mistakes)
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:
-        if error.status_code == HTTPStatus.BAD_REQUEST:  # FastAPI's word for a body that it can't decode
-            unreadable = ValidationFailed(public_message="The body is not JSON in UTF-8.")
-            return problem_reply(unreadable, request.url.path)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = ", ".join(_methods_at(app, request.scope["path"]))
         kind = _BY_STATUS.get(error.status_code, InternalError)
-        return problem_reply(kind(), request.url.path, headers=dict(error.headers or {}))
+        return problem_reply(kind(), request.scope["path"], headers=headers)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:  # noqa: ARG001 - the shell logs it
+        return problem_reply(InternalError(), request.scope["path"])
+
+
+def _methods_at(app: FastAPI, path: str) -> list[str]:
+    """Every method that some route takes at a path; the framework names those of the first route only."""
+    scopes = {method: {"type": "http", "path": path, "method": method, "headers": []} for method in _METHODS}
+    taken = [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in app.router.routes)
+    ]
+    return [*taken, "HEAD"] if "GET" in taken else taken
 
 
 def _mistake(found: dict[str, Any]) -> Mistake:
     """Pydantic's finding without the value that it is about: that may be a secret in the wrong place."""
     location, *path = found["loc"]
-    pointer = "".join(f"/{part}" for part in path) if location == "body" else f"{location}: {'.'.join(map(str, path))}"
-    return Mistake(pointer=pointer or "/", detail=str(found["msg"]).removeprefix("Value error, "))
+    parts = [str(part).replace("~", "~0").replace("/", "~1") for part in path]  # RFC 6901 section 3
+    pointer = "".join(f"/{part}" for part in parts) if location == "body" else f"{location}: {'.'.join(map(str, path))}"
+    # A field's name may be half a character (RFC 8259 section 8.2), which no reply can hold.
+    writable = pointer.encode("utf-8", "replace").decode()
+    return Mistake(pointer=writable, detail=str(found["msg"]).removeprefix("Value error, "))
 
 
 def documented(*kinds: type[TribiError]) -> dict[int | str, dict[str, Any]]:

@@ -7,12 +7,10 @@ or cut work short).
 import re
 import secrets
 import time
-from http import HTTPStatus
 
 import structlog
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
 from starlette.types import Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -54,10 +52,13 @@ class Shell:
             return
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _REQUEST_ID.fullmatch(given) else "req_" + secrets.token_urlsafe(9)
+        method = scope["method"]
+        if method == "HEAD":  # is GET without the body (RFC 9110 section 9.3.2), which the server leaves out by itself
+            scope = {**scope, "method": "GET"}
         with bound_contextvars(request_id=request_id):
-            await self._answer(scope, receive, send, request_id)
+            await self._answer(scope, _LimitedBody(receive), send, request_id, method)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str) -> None:
+    async def _answer(self, scope: Scope, body: "_LimitedBody", send: Send, request_id: str, method: str) -> None:
         started = time.perf_counter()
         status = 0
 
@@ -69,29 +70,27 @@ class Shell:
                 headers["X-Request-Id"] = request_id
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
+                if status == TooLarge.http_status:
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
             if _declared_length(scope) > MAX_BODY_BYTES:
                 if "expect" not in Headers(scope=scope):
-                    await _discard(receive)
-                await problem_reply(TooLarge(), scope["path"], headers={"Connection": "close"})(
-                    scope, receive, send_with_headers
-                )
+                    await body.discard()
+                await problem_reply(TooLarge(), scope["path"])(scope, body.receive, send_with_headers)
             else:
-                await self.app(scope, _limited(receive), send_with_headers)
+                await self.app(scope, body.receive, send_with_headers)
         except Exception:
-            log.exception("http.failed", method=scope["method"], route=_route(scope))
+            log.exception("http.failed", method=method, route=_route(scope))
             if status == 0:
-                await problem_reply(InternalError(), scope["path"])(scope, receive, send_with_headers)
+                await problem_reply(InternalError(), scope["path"])(scope, body.receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - started
             route = _route(scope)
-            metrics.HTTP_REQUESTS.labels(
-                scope["method"] if scope["method"] in _METHODS else "other", route, status
-            ).inc()
+            metrics.HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, status).inc()
             metrics.HTTP_SECONDS.labels(route).observe(seconds)
-            log.info("http.request", method=scope["method"], route=route, status=status, ms=round(seconds * 1000, 1))
+            log.info("http.request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -99,7 +98,7 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 def _route(scope: Scope) -> str:
     """The route's pattern, never the path itself: paths can hold secrets."""
-    return getattr(scope.get("route"), "path", "unknown")
+    return getattr(scope.get("route"), "path_format", "unknown")
 
 
 def _declared_length(scope: Scope) -> int:
@@ -107,25 +106,30 @@ def _declared_length(scope: Scope) -> int:
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
-def _limited(receive: Receive) -> Receive:
-    """For bodies that don't declare their length."""
-    received = 0
+class _LimitedBody:
+    """A request's body, of at most MAX_BODY_BYTES, whether or not it declares its length."""
 
-    async def receive_some() -> Message:
-        nonlocal received
-        message = await receive()
-        received += len(message.get("body", b""))
-        if received > MAX_BODY_BYTES:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self._received = 0
+
+    async def receive(self) -> Message:
+        """
+        Raises:
+            TooLarge: it goes on beyond the limit.
+        """
+        message = await self._receive()
+        self._received += len(message.get("body", b""))
+        if self._received > MAX_BODY_BYTES:
+            if message.get("more_body"):
+                await self.discard()
+            raise TooLarge
         return message
 
-    return receive_some
-
-
-async def _discard(receive: Receive) -> None:
-    discarded = 0
-    while discarded < _MOST_DISCARDED_BYTES:
-        message = await receive()
-        discarded += len(message.get("body", b""))
-        if message["type"] != "http.request" or not message.get("more_body"):
-            return
+    async def discard(self) -> None:
+        discarded = 0
+        while discarded < _MOST_DISCARDED_BYTES:
+            message = await self._receive()
+            discarded += len(message.get("body", b""))
+            if message["type"] != "http.request" or not message.get("more_body"):
+                return

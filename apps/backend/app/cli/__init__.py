@@ -1,5 +1,6 @@
 """The `tribi` command. Its modules import what they need inside each command, so that `tribi --help` answers at once."""
 
+import os
 import sys
 
 import typer
@@ -20,7 +21,7 @@ app.add_typer(esims.app, name="esims")
 
 
 def main() -> None:
-    """The console script: any expected failure is one line on standard error and a status other than 0."""
+    """The console script: a failure is one line on standard error (one a mistake) and a status other than 0, never a traceback."""
     from app.errors import ConfigurationError, TribiError  # see the module's docstring
 
     try:
@@ -31,3 +32,9 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(0)  # the reader of our output (`| head`) has seen enough
+    except Exception as error:
+        if os.environ.get("LOG_LEVEL", "").upper() == "DEBUG":
+            raise
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        typer.echo(f"tribi: this is a bug, please report it (LOG_LEVEL=DEBUG shows the place): {reason}", err=True)
+        sys.exit(1)

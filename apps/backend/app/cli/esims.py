@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import Json, actor, print_json, print_table, run
+from app.cli.office import GREATEST_ID, Json, actor, print_json, print_table, run
 
 if TYPE_CHECKING:
     from app.house import House
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="eSIMs: what is stuck, why, and settling it.", no_args_is_help=True)
 
-EsimId = Annotated[int, typer.Argument(min=1, metavar="ID")]
+EsimId = Annotated[int, typer.Argument(min=1, max=GREATEST_ID, metavar="ID")]
 
 
 @app.command("list")
@@ -21,22 +21,19 @@ def list_(
     unfulfilled: Annotated[
         bool, typer.Option(help="Only those paid 15 minutes ago and still not provisioned.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many; without it all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, max=GREATEST_ID, help="At most so many; without it all.")] = None,
     json: Json = False,
 ) -> None:
     """List eSIMs, newest first."""
-    from app.models.esims import PROFILE_STATUSES, EsimProfile
-    from app.services.esims.esim import NEWEST, list_esims
-    from app.services.esims.stuck import is_unfulfilled
+    from app.services.esims.esim import STATUSES, list_esims
     from app.shapes import esim_shape, public_url, rfc3339
 
-    if status is not None and status not in PROFILE_STATUSES:
-        raise ValueError(f"--status must be one of: {', '.join(PROFILE_STATUSES)}")
-    conditions = ([EsimProfile.status == status] if status else []) + ([is_unfulfilled()] if unfulfilled else [])
+    if status is not None and status not in STATUSES:
+        raise ValueError(f"--status must be one of: {', '.join(STATUSES)}")
 
     async def work(house: "House") -> tuple[list["Esim"], str]:
         async with house.db.begin() as connection:
-            esims = await list_esims(connection, house.vault, *conditions, before_id=NEWEST, limit=limit)
+            esims = await list_esims(connection, house.vault, status=status, only_unfulfilled=unfulfilled, limit=limit)
             if json:  # only then codes are shown
                 await _note_look(connection, None, len(esims))
             return esims, public_url(house.settings)
@@ -105,8 +102,8 @@ def resolve(
         raise ValueError("say either --issued CODE or --not-issued")
     if not_issued and iccid:
         raise ValueError("--iccid goes with --issued")
-    if not reason.strip():
-        raise ValueError("--reason must say how you know")
+    if not reason.strip() or not reason.isprintable():
+        raise ValueError("--reason must say how you know, in one line of text")
     code = ActivationCode.read(issued) if issued is not None else None
     number = Iccid.read(iccid) if iccid else None
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.office import Json, actor, print_json, print_table, run
+from app.cli.office import GREATEST_ID, Json, actor, print_json, print_table, run
 
 app = typer.Typer(help="Service keys: how a storefront signs its calls.", no_args_is_help=True)
 
@@ -62,7 +62,7 @@ def list_(json: Json = False) -> None:
 
 
 @app.command()
-def revoke(key_id: Annotated[int, typer.Argument(min=1, metavar="ID")]) -> None:
+def revoke(key_id: Annotated[int, typer.Argument(min=1, max=GREATEST_ID, metavar="ID")]) -> None:
     """Revoke a key, at once and for good."""
     from app.house import House
     from app.services.accounts.keys import KeyListing, revoke_key

@@ -4,21 +4,27 @@ import asyncio
 import getpass
 import json
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from app.house import House, open_house
-from app.logs import configure_logging
-from app.settings import load_settings
+if TYPE_CHECKING:
+    from app.house import House
 
 T = TypeVar("T")
+
+GREATEST_ID = 2**63 - 1
+"""What a PostgreSQL bigint holds."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, of the API's own shape.")]
 
 
-def run(work: Callable[[House], Awaitable[T]]) -> T:
+def run(work: "Callable[[House], Awaitable[T]]") -> T:
     """Opens the installation (starting the embedded database if need be), does the work, closes it."""
+    from app.house import open_house  # all that is behind it takes a second, which `--help` doesn't need
+    from app.logs import configure_logging
+    from app.settings import load_settings
+
     settings = load_settings()
     configure_logging(level="WARNING", known_secrets=settings.secrets())
 

@@ -32,7 +32,8 @@ def worker() -> None:
 
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    from app.postgres import hold
+    from app.errors import ConfigurationError
+    from app.postgres import EmbeddedPostgresError, hold
     from app.schema import head
     from app.schema import migrate as bring_up_to_date
     from app.settings import load_settings
@@ -41,6 +42,9 @@ def migrate() -> None:
     if settings.database_url is not None:
         bring_up_to_date(settings.database_url.get_secret_value())
     else:
-        with hold(settings.tribi_data_dir) as server:
-            bring_up_to_date(server.url)
+        try:
+            with hold(settings.tribi_data_dir) as server:
+                bring_up_to_date(server.url)
+        except EmbeddedPostgresError as error:
+            raise ConfigurationError(str(error)) from error
     typer.echo(f"The database is at revision {head()}.")

@@ -6,6 +6,7 @@ from app.models.audit import AuditEntry
 from app.models.catalogue import Plan, PlanCode
 from app.models.esims import EsimProfile, ProvisioningAttempt
 from app.models.installation import EncryptionKey, Installation, ProviderState
+from app.models.mail import OutgoingMail
 from app.models.orders import IdempotencyKey, Order
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "IdempotencyKey",
     "Installation",
     "Order",
+    "OutgoingMail",
     "Plan",
     "PlanCode",
     "ProviderState",

@@ -18,7 +18,7 @@ from app.postgres.places import open_lock, try_lock, wait_for_lock
 STOP_STEPS = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))
 """Signals to a postmaster, and for how many seconds to wait on each: cleanly, at once, by force."""
 
-_BACKENDS_LEAVE_S = 2.0
+_BACKENDS_LEAVE_S = 1.0
 
 
 def server_lock(home: Path) -> Path:

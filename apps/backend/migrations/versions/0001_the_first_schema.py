@@ -5,6 +5,7 @@ Revises:
 """
 
 from pathlib import Path
+from typing import Any
 
 from alembic import op
 import sqlalchemy as sa
@@ -17,6 +18,11 @@ revision = '0001'
 down_revision = None
 branch_labels = None
 depends_on = None
+
+
+def _driver() -> Any:
+    """The driver's own connection, psycopg's."""
+    return op.get_bind().connection.driver_connection
 
 
 def upgrade() -> None:
@@ -189,7 +195,7 @@ def upgrade() -> None:
     op.create_index('uq_provisioning_attempts_open', 'provisioning_attempts', ['profile_id'], unique=True, postgresql_where=sa.text('outcome IS NULL'))
 
     # Without parameters, so that its percent signs and its many statements are left alone.
-    op.get_bind().connection.driver_connection.execute(PROCRASTINATE.read_text(encoding="utf-8"))
+    _driver().execute(PROCRASTINATE.read_text(encoding="utf-8"))
 
 
 def downgrade() -> None:

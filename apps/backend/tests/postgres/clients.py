@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import LiteralString
 
 import psycopg
+
 from app.postgres.leftovers import commands
 
 BACKEND = Path(__file__).parents[2]
@@ -94,6 +96,13 @@ def guardians(data_dir: Path) -> list[int]:
     return [pid for pid, line in found if b"app.postgres.guardian" in line and b'"%s"' % os.fsencode(data_dir) in line]
 
 
+def kill_guardian(data_dir: Path) -> None:
+    """As kill -9 does, and wait until it is dead; until then the next client takes it for alive, as it is."""
+    [guardian] = guardians(data_dir)
+    os.kill(guardian, signal.SIGKILL)
+    wait_until(lambda: not is_locked(data_dir / "postgres.guardian.lock"))
+
+
 def postmasters(home: Path) -> list[int]:
     found = commands().items()
     return [pid for pid, line in found if b"postgres -D %s/data " % os.fsencode(home) in line]
@@ -116,20 +125,34 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def is_stopped(data_dir: Path, home: Path | None = None) -> bool:
-    """No guardian, no process of the server, and no trace of one."""
+def is_idle(data_dir: Path, home: Path | None = None) -> bool:
+    """No guardian, and no process of the server."""
     home = home or data_dir / "postgres"
-    is_anybody = is_locked(data_dir / "postgres.guardian.lock") or is_locked(home / "server.lock")
-    return not is_anybody and not (data_dir / "postgres.ready").exists() and not (home / "data/postmaster.pid").exists()
+    return not is_locked(data_dir / "postgres.guardian.lock") and not is_locked(home / "server.lock")
+
+
+def is_stopped(data_dir: Path, home: Path | None = None) -> bool:
+    """Idle, after a clean stop: nothing says that there was a server."""
+    home = home or data_dir / "postgres"
+    traces = (data_dir / "postgres.ready", home / "data/postmaster.pid")
+    return is_idle(data_dir, home) and not any(path.exists() for path in traces)
 
 
 @contextmanager
 def a_folder() -> Iterator[Path]:
     """A temporary folder that every user may pass through, which pytest's tmp_path isn't; nobody uses it at the end."""
-    folder = Path(tempfile.mkdtemp(prefix="tribi-test-")).resolve()
+    folder = Path(tempfile.mkdtemp(prefix="tribi-test-", dir=_memory())).resolve()
     folder.chmod(0o711)
     try:
         yield folder
         wait_until(lambda: not using(folder))
     finally:
         shutil.rmtree(folder)
+
+
+def _memory() -> Path | None:
+    """Where a disk in memory is roomy and runs programs: it spares a minute of fsync, and no kill -9 needs them."""
+    memory = Path("/dev/shm")  # noqa: S108 - mkdtemp makes a folder of its own there
+    if not os.access(memory, os.W_OK) or shutil.disk_usage(memory).free < 2 * 1024**3:
+        return None
+    return None if os.statvfs(memory).f_flag & os.ST_NOEXEC else memory

@@ -3,9 +3,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from app.postgres import hold
 
-from tests.postgres.clients import a_folder, is_stopped, query, wait_until
+from app.postgres import hold
+from tests.postgres.clients import a_folder, is_idle, is_stopped, query, wait_until
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +20,10 @@ def made_once() -> Iterator[Path]:
 
 @pytest.fixture
 def data_dir(made_once: Path) -> Iterator[Path]:
-    """That folder, with no server running; whatever a test does to it, the next one finds the server stopped."""
-    wait_until(lambda: is_stopped(made_once))
+    """That folder, with no server running, before and after."""
+    wait_until(lambda: is_idle(made_once))
     yield made_once
-    wait_until(lambda: is_stopped(made_once))
+    wait_until(lambda: is_idle(made_once))
 
 
 @pytest.fixture

@@ -10,13 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from app.postgres import Lease, hold
 from sqlalchemy import create_engine, text
 
+from app.postgres import Lease, hold
 from tests.postgres.clients import (
     BACKEND,
     client,
-    commands,
     guardians,
     is_stopped,
     note,
@@ -31,7 +30,7 @@ from tests.postgres.clients import (
 def test_the_first_hold_makes_a_database_that_is_safe_and_private(folder: Path) -> None:
     data_dir = folder / "not yet there" / "data"
     with hold(data_dir) as server:
-        settings = dict(query(server.url, "SELECT name, setting FROM pg_settings"))
+        settings = {row[0]: row[1] for row in query(server.url, "SELECT name, setting FROM pg_settings")}
         about = query(
             server.url,
             "SELECT current_database()::text, current_user::text, pg_encoding_to_char(encoding)::text,"
@@ -202,4 +201,3 @@ def test_the_room_is_quick_to_import_and_brings_no_driver() -> None:
     )
     printed = subprocess.check_output([sys.executable, "-c", code], cwd=BACKEND, text=True)
     assert printed.strip() == "[]"
-    assert commands()

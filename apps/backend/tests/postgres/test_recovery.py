@@ -11,15 +11,17 @@ from pathlib import Path
 
 import psycopg
 import pytest
+
 from app.postgres import hold
 from app.postgres.leftovers import commands, name_of
-
 from tests.postgres.clients import (
     can_query,
     client,
     guardians,
+    is_idle,
     is_locked,
     is_stopped,
+    kill_guardian,
     last_noted,
     note,
     postmasters,
@@ -46,7 +48,7 @@ def kill(pids: list[int]) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 def test_with_the_guardian_killed_the_server_goes_too(data_dir: Path) -> None:
     with hold(data_dir):
-        kill(guardians(data_dir))
+        kill_guardian(data_dir)
         wait_until(lambda: not is_locked(data_dir / "postgres/server.lock"))
         assert not postmasters(data_dir / "postgres")
 
@@ -54,7 +56,7 @@ def test_with_the_guardian_killed_the_server_goes_too(data_dir: Path) -> None:
 def test_with_the_guardian_killed_the_next_hold_has_the_data_at_the_same_url(data_dir: Path) -> None:
     with hold(data_dir) as before:
         entry = note(before.url)
-        kill(guardians(data_dir))
+        kill_guardian(data_dir)
         with hold(data_dir) as server:
             assert last_noted(server.url) == entry
             assert server.url == before.url
@@ -68,7 +70,7 @@ def test_an_orphaned_server_is_stopped_before_the_next_one_starts(data_dir: Path
         entry = note(server.url)
         [orphan] = postmasters(data_dir / "postgres")
         os.kill(orphan, signal.SIGSTOP)
-        kill(guardians(data_dir))
+        kill_guardian(data_dir)
         with ThreadPoolExecutor(1) as pool:
             late = pool.submit(hold, data_dir)
             wait_until(lambda: guardians(data_dir))
@@ -110,6 +112,7 @@ def test_with_everything_killed_the_next_hold_recovers(data_dir: Path) -> None:
     with client(data_dir) as (process, url):
         entry = note(url)
         kill([process.pid, *guardians(data_dir), *postmasters(data_dir / "postgres"), *backends(data_dir / "postgres")])
+        wait_until(lambda: is_idle(data_dir))
     assert (data_dir / "postgres.ready").exists()
     assert (data_dir / "postgres/data/postmaster.pid").exists()
     with hold(data_dir) as server:
@@ -142,7 +145,7 @@ def test_a_database_half_made_is_made_anew(folder: Path) -> None:
     with start_client(data_dir) as process:
         wait_until(lambda: (data_dir / "postgres/data.new/PG_VERSION").exists())
         process.kill()
-        kill(guardians(data_dir))
+        kill_guardian(data_dir)
     with hold(data_dir) as server:
         assert query(server.url, "SELECT current_database()::text") == [("tribi",)]
     assert not (data_dir / "postgres/data.new").exists()

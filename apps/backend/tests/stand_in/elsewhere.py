@@ -20,7 +20,7 @@ START_S = 20.0
 
 
 @contextlib.contextmanager
-def stand_in_thread(**options: Any) -> Iterator[StandIn]:  # noqa: ANN401 - the options of StandIn
+def stand_in_thread(**options: Any) -> Iterator[StandIn]:
     """
     A stand-in with a loop of its own, for tests that block theirs. `script`, `release`, the lists and counts may be
     used from any thread, the `wait_…` methods from any loop; `listen` and `refuse` only from its own.
@@ -94,11 +94,11 @@ class StandInChild:
         assert self.process.returncode is not None
         return self.process.returncode
 
-    async def get(self, what: str) -> Any:  # noqa: ANN401 - whatever JSON it is
+    async def get(self, what: str) -> Any:
         """GET /_stand_in/<what>, see `admin.py`."""
         return await asyncio.to_thread(self._ask, "GET", what, None)
 
-    async def post(self, what: str, said: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+    async def post(self, what: str, said: dict[str, Any] | None = None) -> Any:
         """POST /_stand_in/<what>; returns the state after it."""
         return await asyncio.to_thread(self._ask, "POST", what, said or {})
 

@@ -36,7 +36,7 @@ class Answer:
     body: bytes
     interim: list[int]
 
-    def json(self) -> Any:  # noqa: ANN401 - whatever came
+    def json(self) -> Any:
         return json.loads(self.body)
 
 

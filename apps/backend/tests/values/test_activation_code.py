@@ -5,11 +5,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from app.values import activation_code
-from app.values.activation_code import ActivationCode, UnusableActivationCode
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.values import activation_code
+from app.values.activation_code import ActivationCode, UnusableActivationCode
 from tests.values.cases import cases
 
 CASES = cases("activation_codes")

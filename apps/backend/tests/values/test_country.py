@@ -2,6 +2,7 @@ import subprocess
 import sys
 
 import pytest
+
 from app.values.country import Country, country_name
 
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 import pytest
-from app.values.eid import read_eid
 
+from app.values.eid import read_eid
 from tests.values.cases import cases
 
 CASES = cases("eids")

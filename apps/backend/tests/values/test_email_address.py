@@ -1,4 +1,5 @@
 import pytest
+
 from app.values.email_address import read_email
 
 

@@ -3,11 +3,11 @@
 from typing import Any
 
 import pytest
-from app.values import iccid
-from app.values.iccid import Iccid, luhn_digit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.values import iccid
+from app.values.iccid import Iccid, luhn_digit
 from tests.values.cases import cases, supplier_iccids
 
 CASES = cases("iccids")

@@ -1,5 +1,6 @@
 import pycountry
 import pytest
+
 from app.values import money
 from app.values.money import MAX_MINOR, Money
 

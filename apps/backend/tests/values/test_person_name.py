@@ -1,4 +1,5 @@
 import pytest
+
 from app.values.person_name import read_person_name
 
 

@@ -1,5 +1,6 @@
 """Reading plans: for whoever browses them, and for placing an order."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -8,7 +9,7 @@ from sqlalchemy import BigInteger, Row, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import Plan, PlanCode
-from app.services.catalogue.sku import is_sku
+from app.services.catalogue.fields import is_sku
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,9 @@ _external_id = (
     .scalar_subquery()
     .label("external_id")
 )
-_ON_SALE = select(*Plan.__table__.columns, _external_id).where(Plan.is_on_sale)
+_PLAN: Sequence[Any] = tuple(Plan.__table__.columns)
+_COLUMNS: Sequence[Any] = (*_PLAN, _external_id)
+_ON_SALE = select(*_COLUMNS).where(Plan.is_on_sale)
 _BY_SKU = _ON_SALE.where(Plan.sku == bindparam("sku"))
 _PAGE = _ON_SALE.where(Plan.id > bindparam("after_id")).order_by(Plan.id).limit(bindparam("limit", type_=BigInteger))
 _PAGE_OF_COUNTRY = _PAGE.where(Plan.country_iso2 == bindparam("country_iso2"))
@@ -65,7 +68,7 @@ async def plan_for_sale(connection: AsyncConnection, sku: str, provider: str | N
     row = await _row_of(connection, sku, provider)
     if row is None:
         return None
-    columns = {name: row._mapping[name] for name in Plan.__table__.columns.keys()}  # noqa: SLF001 - public, says SQLAlchemy
+    columns = {column.key: getattr(row, column.key) for column in _PLAN}
     return PlanForSale(Plan(**columns), row.external_id)
 
 

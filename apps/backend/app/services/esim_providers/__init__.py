@@ -15,7 +15,7 @@ from app.services.esim_providers.contract import (
     SupplierRefused,
     SupplierUnreachable,
 )
-from app.services.esim_providers.registry import get_esim_provider, plan_code_provider
+from app.services.esim_providers.registry import get_esim_provider, plan_code_provider, providers_with_plan_codes
 
 __all__ = [
     "Accepted",
@@ -33,4 +33,5 @@ __all__ = [
     "SupplierUnreachable",
     "get_esim_provider",
     "plan_code_provider",
+    "providers_with_plan_codes",
 ]

@@ -10,6 +10,7 @@ Failures are named by what they left behind, because that decides what may happe
     └── SupplierOutcomeUnknown   one may have been issued and billed: never sent again by itself
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -23,7 +24,7 @@ MAX_ANSWER_BYTES = 1024 * 1024
 """How much of a supplier's (decompressed) body is read and kept."""
 
 MAX_QUOTED_CHARS = 4000
-"""How much of a supplier's body an error's message quotes."""
+"""How many characters of a supplier's body an error's message quotes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,10 +220,31 @@ class SupplierOutcomeUnknown(EsimProvisioningError):
     )
 
 
-def quoted(answer: Answer | None) -> str:
-    """An answer as part of an error's message: status and body, cut. Redaction is the caller's, who knows the secrets."""
+def operators_message(said: str, answer: Answer | None, redacted: Callable[[str], str]) -> str:
+    """
+    What `str()` of a failure holds: what was said of it, then the supplier's status and body, both redacted and cut.
+
+    Args:
+        redacted: takes out what is secret or personal. It is called before the cut: half an ICCID looks like any number.
+    """
+    told = _cut(said, redacted)
     if answer is None:
-        return "no answer"
-    text = answer.body.decode("utf-8", "replace")
-    cut = text[:MAX_QUOTED_CHARS] + ("… [cut]" if len(text) > MAX_QUOTED_CHARS else "")
-    return f"HTTP {answer.status}: {cut or '(empty body)'}"
+        return told
+    # JSON may be UTF-16 or UTF-32, in which no pattern would find a secret.
+    body = answer.body.decode(json.detect_encoding(answer.body), "replace")
+    return f"{told}: HTTP {answer.status}: {_cut(body, redacted) or '(empty body)'}"
+
+
+_UNPRINTABLE = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\r\n"}
+"""No log or text column takes a NUL, no terminal shall obey the supplier."""
+
+
+def _cut(text: str, redacted: Callable[[str], str]) -> str:
+    """At most MAX_QUOTED_CHARS. Of a long text no more is redacted than is needed, as that takes its time."""
+    looked_at = text[: 4 * MAX_QUOTED_CHARS].encode("utf-8", "replace").decode().translate(_UNPRINTABLE)
+    shown = redacted(looked_at)
+    if len(text) > len(looked_at):
+        shown = shown[:-MAX_QUOTED_CHARS]  # a secret may have been cut through just there
+    elif len(shown) <= MAX_QUOTED_CHARS:
+        return shown
+    return f"{shown[:MAX_QUOTED_CHARS]}… [cut]"

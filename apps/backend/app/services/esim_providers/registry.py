@@ -30,3 +30,8 @@ def plan_code_provider(settings: Settings) -> str | None:
     """Whose code a plan needs to be sold as configured; None where the provider needs none."""
     capabilities, _ = _BUILDERS[settings.esim_provider]
     return settings.esim_provider if capabilities.needs_plan_code else None
+
+
+def providers_with_plan_codes() -> tuple[str, ...]:
+    """All providers whose own code a plan needs, configured or not: those that the catalogue's file has columns for."""
+    return tuple(name for name, (capabilities, _) in _BUILDERS.items() if capabilities.needs_plan_code)

@@ -5,14 +5,19 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Row, bindparam, select
+from sqlalchemy import BigInteger, Row, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import NotFound
 from app.models import EsimProfile
+from app.models.esims import PROFILE_STATUSES
+from app.services.esims.stuck import is_unfulfilled
 from app.values.activation_code import ActivationCode
 from app.vault import Place, Vault
+
+STATUSES = PROFILE_STATUSES
+"""What an eSIM's `status` may be (design section 2)."""
 
 NEWEST = 2**63 - 1
 """Above every id: where a list begins."""
@@ -132,10 +137,24 @@ async def esims_of_orders(connection: AsyncConnection, vault: Vault, order_ids: 
 async def list_esims(
     connection: AsyncConnection,
     vault: Vault,
-    *conditions: ColumnElement[bool],
-    before_id: int,
+    *,
+    before_id: int = NEWEST,
     limit: int | None = None,
+    status: str | None = None,
+    only_unfulfilled: bool = False,
 ) -> list[Esim]:
-    """Newest first, with ids below `before_id`. `limit`: None for all."""
-    query = select(*COLUMNS).where(EsimProfile.id < before_id, *conditions).order_by(EsimProfile.id.desc()).limit(limit)
+    """
+    Newest first.
+
+    Args:
+        before_id: only ids below it.
+        limit: None for all.
+        status: one of STATUSES, None for any.
+        only_unfulfilled: those that `is_unfulfilled` counts.
+    """
+    query = select(*COLUMNS).where(EsimProfile.id < before_id).order_by(EsimProfile.id.desc()).limit(limit)
+    if status is not None:
+        query = query.where(EsimProfile.status == status)
+    if only_unfulfilled:
+        query = query.where(is_unfulfilled())
     return [esim_of(row, vault) for row in await connection.execute(query)]

@@ -27,7 +27,7 @@ class IdempotencyKeyMissing(TribiError):
     code = "idempotency-key-missing"
     title = "An Idempotency-Key is needed"
     meaning = (
-        "Placing an order needs the header `Idempotency-Key`: a name of your own for this order (1 to 255 visible ASCII characters), "
+        "Placing an order needs the header `Idempotency-Key`: your own name for this order (1 to 255 visible ASCII characters), "
         "so that sending the request again can't place a second order."
     )
     http_status = 400

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import select, text
+
 from app.house import House
 from app.models import AuditEntry, EsimProfile, ProvisioningAttempt
 from app.services.esim_providers import EsimProvider
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esims.activate import Activations
-from sqlalchemy import select, text
 from tests.stand_in import StandIn
 
 TIMEOUT_S = 5.0
@@ -28,7 +29,10 @@ async def supplier(tmp_path: Path) -> AsyncIterator[StandIn]:
 @pytest.fixture
 async def provider(supplier: StandIn) -> AsyncIterator[ConnectedYou]:
     live = ConnectedYou(
-        partner_id="partner-of-tests", api_key="key-of-tests", base_url=supplier.url, line=Wire("key-of-tests", TIMEOUT_S)
+        partner_id="partner-of-tests",
+        api_key="key-of-tests",
+        base_url=supplier.url,
+        line=Wire("key-of-tests", TIMEOUT_S),
     )
     yield live
     await live.close()
@@ -43,7 +47,12 @@ async def make_activations(house: House, provider: ConnectedYou) -> AsyncIterato
     made: list[Activations] = []
 
     def make(
-        by: EsimProvider = provider, *, of: House = house, wait_s: float = 10, max_concurrency: int = 100, timeout_s: float = TIMEOUT_S
+        by: EsimProvider = provider,
+        *,
+        of: House = house,
+        wait_s: float = 10,
+        max_concurrency: int = 100,
+        timeout_s: float = TIMEOUT_S,
     ) -> Activations:
         made.append(Activations(of, by, timeout_s=timeout_s, wait_s=wait_s, max_concurrency=max_concurrency))
         return made[-1]
@@ -86,7 +95,9 @@ async def on_file(house: House, order_id: int) -> OnFile:
             .order_by(AuditEntry.id)
         )
         jobs = await connection.scalar(
-            text("SELECT count(*) FROM procrastinate_jobs WHERE args @> jsonb_build_object('esim_id', CAST(:id AS bigint))"),
+            text(
+                "SELECT count(*) FROM procrastinate_jobs WHERE args @> jsonb_build_object('esim_id', CAST(:id AS bigint))"
+            ),
             {"id": profile.id},
         )
         return OnFile(profile, list(attempts), list(audit), jobs or 0)

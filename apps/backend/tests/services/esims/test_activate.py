@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
+
 from app.db import Database
 from app.errors import NotFound
 from app.house import House
@@ -18,7 +20,6 @@ from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims.activate import Activations
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ShuttingDown
 from app.services.esims.esim import place_of
-from sqlalchemy import text
 from tests.builders import an_order
 from tests.services.esims.conftest import MakeActivations, on_file
 from tests.stand_in import StandIn, respond
@@ -86,7 +87,9 @@ async def test_no_connection_is_held_during_the_call(
     await small.close()
 
 
-async def test_activating_again_replays_and_calls_nobody(house: House, activations: Activations, supplier: StandIn) -> None:
+async def test_activating_again_replays_and_calls_nobody(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
     order_id = await an_order(house.db)
     first = await activations.activate(order_id, actor="key:1")
     again = await activations.activate(order_id, actor="key:1")
@@ -217,7 +220,9 @@ async def test_retry_after_holds_every_order_back_without_a_call(
     assert supplier.request_count == 1
 
 
-async def test_429_without_retry_after_holds_nothing_back(house: House, activations: Activations, supplier: StandIn) -> None:
+async def test_429_without_retry_after_holds_nothing_back(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
     supplier.script("status_429")
     order_id = await an_order(house.db)
     with pytest.raises(SupplierRateLimited):
@@ -257,7 +262,10 @@ async def test_a_plan_sold_without_a_code_takes_the_catalogues_code_of_today(
     order_id = await an_order(house.db, code=None)
     async with house.db.begin() as connection:
         await connection.execute(
-            text("INSERT INTO plan_codes (plan_id, provider, external_id) SELECT plan_id, 'CONNECTED_YOU', 'CY-NEW' FROM orders WHERE id = :id"),
+            text(
+                "INSERT INTO plan_codes (plan_id, provider, external_id) "
+                "SELECT plan_id, 'CONNECTED_YOU', 'CY-NEW' FROM orders WHERE id = :id"
+            ),
             {"id": order_id},
         )
     assert await activate(activations, order_id) == "first"

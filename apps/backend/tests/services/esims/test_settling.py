@@ -3,6 +3,8 @@
 import asyncio
 
 import pytest
+from sqlalchemy import text
+
 from app.db import Database
 from app.errors import DatabaseUnavailable, NotFound
 from app.house import House
@@ -17,7 +19,6 @@ from app.services.esims.recover import sweep
 from app.services.esims.resolve import CannotResolve, resolve_issued, resolve_not_issued
 from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
-from sqlalchemy import text
 from tests.builders import an_order
 from tests.services.esims.conftest import TIMEOUT_S, on_file
 from tests.stand_in import StandIn

@@ -1,9 +1,12 @@
 """The ConnectedYou provider: what it needs, what it sends, and what each answer means."""
 
+import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from math import ceil
 from typing import ClassVar, Protocol
 
 from app.redaction import redact
@@ -21,7 +24,7 @@ from app.services.esim_providers.contract import (
     SupplierOutcomeUnknown,
     SupplierRateLimited,
     SupplierRefused,
-    quoted,
+    operators_message,
 )
 
 LONGEST_RETRY_AFTER_S = 24 * 3600
@@ -86,7 +89,7 @@ class ConnectedYou:
         ]
         if self.partner_id is None or request.plan_code is None or missing:
             raise SupplierNotConfigured("ConnectedYou is not configured: missing " + ", ".join(missing))
-        if self.is_live and not (self.api_key or "").isascii():
+        if self.is_live and not re.fullmatch("[ -~]+", self.api_key or ""):
             raise SupplierNotConfigured(
                 "ConnectedYou is not configured: CONNECTED_YOU_API_KEY holds characters no header can carry"
             )
@@ -105,7 +108,8 @@ class ConnectedYou:
             return self._verdict(order, exchange)
         except EsimProvisioningError as error:
             # Their words stand in the message; whoever prints it may not have to know what in them is secret.
-            error.args = (redact(str(error), self._known_secrets(order)),)
+            known = self._known_secrets(order)
+            error.args = (operators_message(str(error), error.answer, lambda text: redact(text, known)),)
             raise
 
     async def close(self) -> None:
@@ -117,25 +121,24 @@ class ConnectedYou:
             return read_delivered(answer, order.reference)
         if status == 429:
             raise SupplierRateLimited(
-                f"ConnectedYou takes no more orders for now: {quoted(answer)}",
+                "ConnectedYou takes no more orders for now",
                 answer=answer,
                 retry_after_s=retry_after_seconds(exchange.retry_after),
             )
         if 400 <= status <= 499 and status not in _SAYS_NOTHING:
             raise SupplierRefused(
-                f"ConnectedYou refused {order.reference}: {quoted(answer)}",
+                f"ConnectedYou refused {order.reference}",
                 answer=answer,
                 concerns_account=status in _ABOUT_OUR_ACCOUNT,
             )
-        raise SupplierOutcomeUnknown(
-            f"ConnectedYou gave no clear answer for {order.reference}: {quoted(answer)}", answer=answer
-        )
+        raise SupplierOutcomeUnknown(f"ConnectedYou gave no clear answer for {order.reference}", answer=answer)
 
     def _known_secrets(self, order: PreparedOrder) -> tuple[str, ...]:
-        import json  # only on the way out of a failure
-
         customer = json.loads(order.body)["customer"]
-        return tuple(filter(None, (self.api_key, self.partner_id, customer["email"], customer["name"])))
+        # An order that is sent again may have been prepared under another partner id.
+        return tuple(
+            filter(None, (self.api_key, self.partner_id, order.partner_id, customer["email"], customer["name"]))
+        )
 
 
 def retry_after_seconds(header: str | None, *, now: datetime | None = None) -> int | None:
@@ -147,10 +150,10 @@ def retry_after_seconds(header: str | None, *, now: datetime | None = None) -> i
     """
     text = (header or "").strip()
     if text.isascii() and text.isdigit():
-        return min(int(text[:9]), LONGEST_RETRY_AFTER_S)
+        return min(int(text.lstrip("0")[:9] or "0"), LONGEST_RETRY_AFTER_S)
     try:
         at = parsedate_to_datetime(text)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0, min(int((at - (now or datetime.now(UTC))).total_seconds()), LONGEST_RETRY_AFTER_S))
+    return max(0, min(ceil((at - (now or datetime.now(UTC))).total_seconds()), LONGEST_RETRY_AFTER_S))

@@ -1,12 +1,11 @@
-"""Ours ↔ ConnectedYou's, without side effects. What comes back is parsed without trust: it may not crash us, nothing is invented."""
+"""Ours ↔ ConnectedYou's, without side effects. What comes back is parsed without trust: it can't crash us, nothing is invented."""
 
-import codecs
 import json
-from typing import Any
+from typing import Any, TypeGuard
 
-from app.services.esim_providers.contract import Answer, Delivered, ProvisionRequest, SupplierOutcomeUnknown, quoted
+from app.services.esim_providers.contract import Answer, Delivered, ProvisionRequest, SupplierOutcomeUnknown
 from app.values.activation_code import ActivationCode, UnusableActivationCode
-from app.values.iccid import Iccid
+from app.values.iccid import REFORMATTED, Iccid
 
 _LONGEST_QR_TEXT = 1000
 """Longer texts than this make codes that no phone's camera reads."""
@@ -37,21 +36,20 @@ def read_delivered(answer: Answer, reference: str) -> Delivered:
     data = _data_of(answer)
     warnings: list[str] = []
 
-    echoed = data.get("orderReference")
-    if isinstance(echoed, str) and echoed != reference:
-        raise SupplierOutcomeUnknown(
-            f"ConnectedYou answered {reference} with another order's reference: {quoted(answer)}", answer=answer
-        )
-    if not isinstance(echoed, str):
-        echoed = None
-        warnings.append("order-reference-missing")
+    echoed = _read_reference(data.get("orderReference"), warnings)
+    if echoed is not None and echoed != reference:
+        if echoed.strip().lower() != reference:
+            raise SupplierOutcomeUnknown(
+                f"ConnectedYou answered {reference} with another order's reference", answer=answer
+            )
+        warnings.append("order-reference-reformatted")
 
     code_text = data.get("activationCode")
     try:
         code = ActivationCode.read(code_text if isinstance(code_text, str) else "")
     except UnusableActivationCode as error:
         raise SupplierOutcomeUnknown(
-            f"ConnectedYou answered {reference} without a usable activationCode: {quoted(answer)}", answer=answer
+            f"ConnectedYou answered {reference} without a usable activationCode", answer=answer
         ) from error
     warnings.extend(code.warnings)
 
@@ -69,26 +67,34 @@ def read_delivered(answer: Answer, reference: str) -> Delivered:
 
 def _data_of(answer: Answer) -> dict[str, Any]:
     try:
-        body = json.loads(_decoded(answer.body), parse_int=_number, parse_float=_number, parse_constant=str)
+        # Bytes that are no UTF-8, and raw control characters, are let through: the code stands beside them. Within the code
+        # the former become surrogates, which no code holds.
+        text = answer.body.decode(json.detect_encoding(answer.body), "surrogateescape")
+        body = json.loads(text, strict=False, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
     except (ValueError, RecursionError) as error:
-        raise SupplierOutcomeUnknown(
-            f"ConnectedYou's answer is not readable JSON: {quoted(answer)}", answer=answer
-        ) from error
+        raise SupplierOutcomeUnknown("ConnectedYou's answer is not readable JSON", answer=answer) from error
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, dict):
-        raise SupplierOutcomeUnknown(f"ConnectedYou's answer holds no order: {quoted(answer)}", answer=answer)
+        raise SupplierOutcomeUnknown("ConnectedYou's answer holds no order", answer=answer)
     return data
 
 
-def _decoded(body: bytes) -> str:
-    """JSON's text: UTF-8 with or without a byte-order mark, or what `json` recognises as UTF-16 or UTF-32."""
-    encoding = "utf-8-sig" if body.startswith(codecs.BOM_UTF8) else json.detect_encoding(body)
-    return body.decode(encoding)
+class _Number(str):
+    """Numbers stay as written: an ICCID sent as a number keeps all its digits, and no number is too long or too large to read."""
+
+    __slots__ = ()
 
 
-def _number(text: str) -> str:
-    """Numbers stay text: an ICCID sent as a number keeps all its digits, and no number is too long or too large to read."""
-    return text
+def _is_text(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and not isinstance(value, _Number)
+
+
+def _read_reference(value: object, warnings: list[str]) -> str | None:
+    # A number is read, too: it may be another order's.
+    if isinstance(value, str) and value.strip():
+        return value
+    warnings.append("order-reference-missing")
+    return None
 
 
 def _read_iccid(value: object, warnings: list[str]) -> Iccid | None:
@@ -99,6 +105,8 @@ def _read_iccid(value: object, warnings: list[str]) -> Iccid | None:
         warnings.append("iccid-unreadable")
         return None
     iccid = Iccid.read(value)
+    if isinstance(value, _Number) and iccid.digits:
+        warnings.append(REFORMATTED)
     warnings.extend(iccid.warnings)
     return iccid
 
@@ -106,7 +114,7 @@ def _read_iccid(value: object, warnings: list[str]) -> Iccid | None:
 def _read_qr_code(value: object, code: ActivationCode, warnings: list[str]) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not value.strip() or len(value) > _LONGEST_QR_TEXT:
+    if not _is_text(value) or not value.strip() or len(value) > _LONGEST_QR_TEXT:
         warnings.append("qr-code-unreadable")
         return None
     if value not in {code.text, code.lpa}:
@@ -117,7 +125,7 @@ def _read_qr_code(value: object, code: ActivationCode, warnings: list[str]) -> s
 def _read_instructions(value: object, warnings: list[str]) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str):
+    if not _is_text(value):
         warnings.append("instructions-unreadable")
         return None
     return _speakable(value)

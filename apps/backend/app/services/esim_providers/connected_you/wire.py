@@ -5,14 +5,19 @@ writes: up to there every failure is "nothing was sent", from there on every fai
 """
 
 import asyncio
+import contextlib
+import random
+import selectors
 import ssl
 import zlib
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.metadata import version
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
 
 from app.services.esim_providers.connected_you.client import Exchange
 from app.services.esim_providers.contract import (
@@ -21,7 +26,6 @@ from app.services.esim_providers.contract import (
     PreparedOrder,
     SupplierOutcomeUnknown,
     SupplierUnreachable,
-    quoted,
 )
 
 _KEEPALIVE_S = 0.5
@@ -31,9 +35,18 @@ closed by them in the moment in which an order is written to it: that would be a
 """
 
 
+_RETRY_PAUSE_S = (0.1, 0.3)
+"""Between these: time enough for a listener that is being restarted."""
+
+_MOST_MEMBERS = 16
+"""gzip may come in members one behind the other (RFC 1952 section 2.2); a million empty ones would take their time."""
+
+
 @dataclass(slots=True)
 class _Sending:
     may_send: Callable[[], bool]
+    used: WeakSet[ResponseHandler]
+    """Connections that have carried an order."""
     begun: bool = False
 
 
@@ -44,13 +57,33 @@ class _TooLate(Exception):
     """Too much time has passed since the order was put on file."""
 
 
+class _WentBad(Exception):
+    """While it was idle in the pool, the supplier closed a connection or spoke on it unasked."""
+
+
 class _GuardedRequest(aiohttp.ClientRequest):
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        sending = _sending.get()
+        sending, protocol = _sending.get(), conn.protocol
+        if protocol is None or (protocol in sending.used and _holds_something(conn)):
+            raise _WentBad
         if not sending.may_send():
             raise _TooLate
         sending.begun = True
+        sending.used.add(protocol)
         return await super().send(conn)
+
+
+def _holds_something(conn: aiohttp.connector.Connection) -> bool:
+    """
+    Whether an idle connection has ended, or holds words that nobody asked for: what they say, be it "refused", would be taken for
+    the answer to this order. aiohttp may not have heard of it yet, so the socket is asked, too.
+    """
+    protocol, transport = conn.protocol, conn.transport
+    if protocol is None or protocol.should_close or transport is None:
+        return True
+    with selectors.DefaultSelector() as selector:
+        selector.register(transport.get_extra_info("socket"), selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 class Wire:
@@ -75,10 +108,11 @@ class Wire:
         self._timeout_s = timeout_s
         self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
+        self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         """As `Line.send`. What was received of a broken answer is kept on the error."""
-        sending = _Sending(may_send)
+        sending = _Sending(may_send, self._used)
         _sending.set(sending)
         received = bytearray()
         status: int | None = None
@@ -100,17 +134,22 @@ class Wire:
             # Whatever it is that went wrong after the first byte: an eSIM may have been issued.
             answer = Answer(status, bytes(received[:MAX_ANSWER_BYTES])) if status is not None else None
             raise SupplierOutcomeUnknown(
-                f"ConnectedYou's answer for {order.reference} was lost: {what}; {quoted(answer)}", answer=answer
+                f"ConnectedYou's answer for {order.reference} was lost: {what}", answer=answer
             ) from error
 
     async def _connected(self, order: PreparedOrder, sending: _Sending) -> aiohttp.ClientResponse:
-        """Posts, with one quiet retry where nothing was sent."""
-        try:
-            return await self._post(order)
-        except (OSError, aiohttp.ClientConnectionError):
-            if sending.begun or not sending.may_send():
-                raise
-            return await self._post(order)
+        """Posts, with one quiet retry where nothing was sent. Connections that went bad in the pool don't count: each is closed."""
+        is_retry = False
+        while True:
+            try:
+                return await self._post(order)
+            except _WentBad:
+                continue
+            except (OSError, aiohttp.ClientConnectionError):
+                if sending.begun or is_retry or not sending.may_send():
+                    raise
+                is_retry = True
+                await asyncio.sleep(random.uniform(*_RETRY_PAUSE_S))  # noqa: S311 - so that not all come back at once
 
     async def _post(self, order: PreparedOrder) -> aiohttp.ClientResponse:
         if self._session is None:
@@ -149,14 +188,38 @@ def _decompressed(body: bytes, encoding: str) -> bytes:
     """
     The body without its content coding (gzip, deflate), at most MAX_ANSWER_BYTES.
 
-    A body that does not decompress is returned as it came: it then fails to be JSON, and stays on file.
+    None is asked for, so it is looked for where there is one, named or not. A body that does not decompress is returned as it
+    came: it then fails to be JSON, and stays on file.
     """
-    window_bits = {"gzip": 16 + zlib.MAX_WBITS, "x-gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}.get(
-        encoding.strip().lower()
-    )
-    if window_bits is None:
-        return body[:MAX_ANSWER_BYTES]
-    try:
-        return zlib.decompressobj(window_bits).decompress(body, MAX_ANSWER_BYTES)
-    except zlib.error:
-        return body[:MAX_ANSWER_BYTES]
+    if body.startswith(b"\x1f\x8b"):
+        window_bits = [16 + zlib.MAX_WBITS]
+    elif encoding.strip().lower() == "deflate":
+        window_bits = [
+            zlib.MAX_WBITS,
+            -zlib.MAX_WBITS,
+        ]  # with zlib's head, as RFC 9110 section 8.4.1.2 asks, or without
+    else:
+        window_bits = []
+    for bits in window_bits:
+        with contextlib.suppress(zlib.error):
+            return _inflated(body, bits)
+    return body[:MAX_ANSWER_BYTES]
+
+
+def _inflated(body: bytes, window_bits: int) -> bytes:
+    """Raises zlib.error where the first member isn't sound. What is behind the last sound one is no part of the text."""
+    text = b""
+    for _ in range(_MOST_MEMBERS):
+        member = zlib.decompressobj(window_bits)
+        try:
+            text += member.decompress(body, MAX_ANSWER_BYTES - len(text))
+            if window_bits < 0 and not member.eof and not member.unconsumed_tail:
+                raise zlib.error("nearly everything is the beginning of a deflate stream without head")
+        except zlib.error:
+            if text and window_bits > 0:
+                break
+            raise
+        body = member.unused_data
+        if not body or len(text) == MAX_ANSWER_BYTES:
+            break
+    return text

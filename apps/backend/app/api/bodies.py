@@ -1,0 +1,72 @@
+"""Request bodies: read once the caller is known (a dependency, so that nobody learns from a 422 what a 401 hides), and strictly."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from starlette.requests import ClientDisconnect
+
+from app.errors import ValidationFailed
+
+_MEDIA_TYPE = "application/json"
+
+
+class Body(BaseModel):
+    """What may be sent. Unknown fields are refused, and `"1"` is not `1`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+Kind = TypeVar("Kind", bound=Body)
+
+
+def json_body(kind: type[Kind]) -> Any:  # noqa: ANN401 - FastAPI's own type for what `Depends` gives
+    """The dependency that reads a request's body; goes with `described_body` in the OpenAPI document."""
+
+    async def read(request: Request) -> Kind:
+        value = await _read_json(request)
+        try:
+            return kind.model_validate(value)
+        except ValidationError as error:
+            mistakes = [found | {"loc": ("body", *found["loc"])} for found in error.errors(include_url=False)]
+            raise RequestValidationError(mistakes) from None
+
+    return Depends(read)
+
+
+def described_body(kind: type[Body], example: Mapping[str, Any]) -> dict[str, Any]:
+    """An operation's `requestBody`; `app.main` puts the schema among the components."""
+    kind.model_validate(example)
+    schema = {"$ref": f"#/components/schemas/{kind.__name__}"}
+    return {"requestBody": {"required": True, "content": {_MEDIA_TYPE: {"schema": schema, "example": example}}}}
+
+
+async def _read_json(request: Request) -> Any:  # noqa: ANN401 - any JSON
+    """
+    Raises:
+        ValidationFailed: it isn't JSON as RFC 8259 wants it between systems: in UTF-8 without a byte-order mark (section
+            8.1), names given once (section 4), no NaN or Infinity (section 6).
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _MEDIA_TYPE:
+        raise ValidationFailed(public_message=f"The body must be JSON, and `Content-Type: {_MEDIA_TYPE}` must say so.")
+    try:
+        text = (await request.body()).decode("utf-8")
+        return json.loads(text, object_pairs_hook=_named_once, parse_constant=_refused)
+    except (ValueError, RecursionError):
+        raise ValidationFailed(public_message="The body is not JSON in UTF-8, or names a field twice.") from None
+    except ClientDisconnect:
+        raise ValidationFailed(public_message="The body ended early.") from None
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name is given twice")
+    return found
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(f"{constant} is no JSON")

@@ -1,0 +1,97 @@
+"""Handing messages to a mail server (RFC 5321), or, where none is configured, to a folder."""
+
+import asyncio
+import os
+import ssl
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import aiosmtplib
+import structlog
+
+from app.redaction import redact
+from app.settings import Settings, is_loopback
+
+SEND_TIMEOUT_S = 60
+"""Total, from the connection to the server's last word."""
+
+_SUBMISSION_PORT = 587
+_SUBMISSIONS_PORT = 465
+_PERMANENT = range(500, 600)
+
+log = structlog.get_logger()
+
+
+class MailRefused(Exception):
+    """The mail server's no is for good (5xx): sending again won't help. `str()` is its words, redacted."""
+
+
+class MailNotSent(Exception):
+    """It didn't work for now: no connection, a timeout, or a 4xx. May be sent again. `str()` is redacted."""
+
+
+async def send_mail(settings: Settings, message: EmailMessage, *, tls: ssl.SSLContext | None = None) -> None:
+    """
+    Hands over one message.
+
+    Args:
+        tls: for tests with a certificate authority of their own.
+
+    Raises:
+        MailRefused, MailNotSent: it wasn't taken. After MailNotSent it may have been, if the connection broke at its very end:
+            give it the same Message-ID again.
+    """
+    if settings.smtp_url is None:
+        _write_file(settings.tribi_data_dir / "mails", message)
+        return
+    try:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await _submit(settings.smtp_url.get_secret_value(), message, tls or ssl.create_default_context())
+    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+        said = redact(f"{type(error).__name__}: {error}", settings.secrets())
+        if _is_permanent(error):
+            raise MailRefused(said) from error
+        raise MailNotSent(said) from error
+
+
+async def _submit(url: str, message: EmailMessage, tls: ssl.SSLContext) -> None:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    is_implicit = parts.scheme == "smtps"
+    client = aiosmtplib.SMTP(
+        hostname=host,
+        port=parts.port or (_SUBMISSIONS_PORT if is_implicit else _SUBMISSION_PORT),
+        use_tls=is_implicit,
+        # Over a network a password and a code travel encrypted or not at all.
+        start_tls=None if is_implicit or is_loopback(host) else True,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        tls_context=tls,
+        timeout=SEND_TIMEOUT_S,
+    )
+    async with client:
+        await client.send_message(message)
+
+
+def _is_permanent(error: Exception) -> bool:
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(refusal.code in _PERMANENT for refusal in error.recipients)
+    # A wrong password is ours to put right, not the message's fault: it stays to be sent.
+    return (
+        isinstance(error, aiosmtplib.SMTPResponseException)
+        and not isinstance(error, aiosmtplib.SMTPAuthenticationError)
+        and error.code in _PERMANENT
+    )
+
+
+def _write_file(folder: Path, message: EmailMessage) -> None:
+    """Development: a file that any mail program opens. The name tells nothing personal."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = str(message["Message-ID"]).strip("<>").partition("@")[0] + ".eml"
+    draft = folder / f".{name}.{os.getpid()}"
+    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        file.write(message.as_bytes(policy=SMTP))
+    draft.replace(folder / name)
+    log.info("mail.written", file=name, reason="SMTP_URL is not set")

@@ -1,0 +1,40 @@
+"""The `tribi` command as somebody types it: a process of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
+TRIBI = [sys.executable, "-c", "from app.cli import main; main()"]
+BACKEND = Path(__file__).resolve().parents[2]
+
+
+def environment(database_url: str, **settings: str) -> dict[str, str]:
+    """As if nothing else were set on this machine."""
+    return {
+        "PATH": os.environ.get("PATH", ""),
+        "PYTHONPATH": str(BACKEND),
+        "TRIBI_ENV_FILE": os.devnull,
+        "DATABASE_URL": database_url,
+        "ENCRYPTION_KEY": KEY,
+        "ESIM_PROVIDER": "CONNECTED_YOU",
+        "CONNECTED_YOU_PARTNER_ID": "partner-of-tests",
+        **settings,
+    }
+
+
+def tribi(
+    database_url: str, *arguments: str, given: bytes = b"", cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Off a terminal. `given`: standard input."""
+    done = subprocess.run(
+        [*TRIBI, *arguments],
+        input=given,
+        capture_output=True,
+        env=environment(database_url),
+        cwd=cwd or BACKEND,
+        timeout=60,
+        check=False,
+    )
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
