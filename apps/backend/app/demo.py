@@ -26,6 +26,7 @@ from app.settings import BACKEND_DIR, Settings
 CATALOGUE = BACKEND_DIR.parents[1] / "examples" / "catalogue.csv"
 _SKU = "es-5gb-30d"
 _ACTOR = "demo"
+_MAIL_WITHIN_S = 20
 
 
 async def _prepare(settings: Settings) -> str:
@@ -57,12 +58,14 @@ async def _run(settings: Settings, console: Console) -> None:
         async with aiohttp.ClientSession(base_url, headers=headers, raise_for_status=True) as shop:
             while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
                 await asyncio.sleep(0.02)
-            await _sell(shop, console, files)
+            esim_id = await _sell(shop, console, files)
+            await _read_mail(settings.tribi_data_dir / "mails" / f"esim-{esim_id}-instructions.eml", console)
         server.should_exit = True
         await serving
 
 
-async def _sell(shop: aiohttp.ClientSession, console: Console, files: Path) -> None:
+async def _sell(shop: aiohttp.ClientSession, console: Console, files: Path) -> int:
+    """Returns the eSIM's id."""
     console.print("[bold]2.[/] A storefront places a paid order: POST /api/orders")
     wish = {
         "sku": _SKU,
@@ -97,6 +100,15 @@ async def _sell(shop: aiohttp.ClientSession, console: Console, files: Path) -> N
         console.print(f"   {reply.status}: the same eSIM {again['id']}, Idempotent-Replayed: {replayed}")
     if again != esim or reply.status != 200 or replayed != "true":
         raise ConfigurationError("the second activation did not replay the first: this is a bug, please report it")
+    return int(esim["id"])
+
+
+async def _read_mail(file: Path, console: Console) -> None:
+    console.print("[bold]5.[/] A background job mails the traveller (to a file, since the demo has no mail server):")
+    async with asyncio.timeout(_MAIL_WITHIN_S):
+        while not file.exists():  # noqa: ASYNC110 - another task writes it
+            await asyncio.sleep(0.05)
+    console.print(Text(f"   {file}"), soft_wrap=True)
 
 
 def main() -> int:
@@ -108,16 +120,15 @@ def main() -> int:
     }
     os.environ.pop("DATABASE_URL", None)
     console = Console(highlight=False)
-    settings = Settings(database_url=None)
+    settings = Settings(database_url=None, smtp_url=None)
     configure_logging(level="ERROR", known_secrets=settings.secrets())
     try:
         asyncio.run(_run(settings, console))
-    except (ConfigurationError, aiohttp.ClientError, OSError) as error:
+    except (ConfigurationError, aiohttp.ClientError, OSError, TimeoutError) as error:
         console.print(Text(f"demo: {error}"), style="red")
         return 1
-    console.print(
-        "\nThis was a dry run: no eSIM was bought. Go on with [bold]make serve[/] and the README's curl walk."
-    )
+    console.print("\nThis was a dry run: no eSIM was bought.")
+    console.print("Go on with [bold]make serve[/] and the README's curl walk.")
     return 0
 
 

@@ -27,6 +27,9 @@ from app.shapes import public_url
 GAVE_UP = 1
 """The exit status of a server that had to leave calls in flight behind."""
 
+MISCONFIGURED = os.EX_CONFIG
+"""That of a worker which can't go on as it is configured: starting another won't help."""
+
 _SETTLE_INTERVAL_S = 1
 
 log = structlog.get_logger()
@@ -88,15 +91,20 @@ async def _open(app: FastAPI, settings: Settings) -> AsyncGenerator[None, None]:
         finally:
             stop_by = getattr(app.state, "stop_by", lambda: None)()
             left_s = settings.provider_timeout_s + DRAIN_MARGIN_S if stop_by is None else stop_by - time.monotonic()
-            app.state.has_given_up = not await activations.drain(max(left_s, 0))
-            for task in background:
-                task.cancel()
-            await asyncio.gather(*background, return_exceptions=True)
+            app.state.has_given_up = not await _wind_up(activations, background, max(left_s, 0))
             await provider.close()
             if app.state.has_given_up:
-                log.error(
-                    "server.gave_up", left="attempts without an answer: the recovery sweep settles them as unknown"
-                )
+                log.error("server.gave_up", left="what was in flight: the recovery sweep and the queue settle it")
+
+
+async def _wind_up(activations: Activations, background: list[asyncio.Task[None]], within_s: float) -> bool:
+    """Finishes calls in flight and jobs at hand, side by side. Returns False if it had to give up some."""
+    for task in background:
+        task.cancel()
+    is_drained, (_, unfinished) = await asyncio.gather(
+        activations.drain(within_s), asyncio.wait(background, timeout=within_s)
+    )
+    return is_drained and not unfinished
 
 
 async def _settle(house: House) -> None:
@@ -108,7 +116,7 @@ async def _settle(house: House) -> None:
             await asyncio.sleep(_SETTLE_INTERVAL_S)
         except ConfigurationError as error:
             log.critical("server.cannot_go_on", error=str(error))
-            os._exit(GAVE_UP)
+            os._exit(MISCONFIGURED)
         else:
             return
 

@@ -4,6 +4,7 @@ one worker      the process itself
 more            a parent that holds the listening socket, starts workers on it, and starts those again that die
 """
 
+import asyncio
 import math
 import os
 import resource
@@ -18,37 +19,60 @@ from types import FrameType
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
+from prometheus_client.multiprocess import mark_process_dead
 
 from app.errors import ConfigurationError
+from app.house import open_house
 from app.logs import configure_logging
-from app.main import GAVE_UP, create_app
+from app.main import GAVE_UP, MISCONFIGURED, create_app
 from app.services.esims.activate import DRAIN_MARGIN_S
-from app.settings import load_settings
+from app.settings import Settings, load_settings
 
 _BACKLOG = 4096
 _RESTART_AFTER_S = 1.0
 _PARENT_PIPE = "TRIBI_PARENT_PIPE"
+_ENDED_AS_ASKED = {0, -signal.SIGTERM, -signal.SIGINT}
+"""Statuses of workers. A signal kills only one that was still starting, and had nothing in flight."""
 
 log = structlog.get_logger()
 
 
 class _Server(uvicorn.Server):
-    """Ends with a status instead of by the signal that asked it to end, as uvicorn's own does."""
+    """
+    Ends with a status instead of by the signal that asked it to end, as uvicorn's own does.
+
+    It opens and closes the application itself: uvicorn would show a mistake in the settings as a traceback.
+    """
 
     stop_by: float | None = None
     """On the monotonic clock: when to give up what is still in flight; None until asked to end."""
 
-    grace_s = 0.0
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, grace_s: float) -> None:
+        super().__init__(config)
+        self._app = app
+        self._grace_s = grace_s
+        app.state.stop_by = lambda: self.stop_by
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        now = time.monotonic()
         if self.stop_by is None:
-            self.stop_by = time.monotonic() + self.grace_s
+            self.stop_by = now + self._grace_s
+        elif sig == signal.SIGINT:
+            self.stop_by = now  # a second Ctrl-C: somebody is in a hurry
         super().handle_exit(sig, frame)
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self.capture_signals():
-            await self._serve(sockets)
+            async with self._app.router.lifespan_context(self._app):
+                await self._serve(sockets)
             self._captured_signals.clear()
+
+
+def serve(self, sockets: list[socket.socket] | None = None) -> None:
+    with self.capture_signals():
+        await self._serve(sockets)
+        self._captured_signals.clear()
 
 
 def serve(host: str, port: int, workers: int) -> int:
@@ -69,8 +93,16 @@ def serve(host: str, port: int, workers: int) -> int:
     if not os.environ.get("PUBLIC_URL"):
         # Links start with where we listen, unless a setting knows better.
         os.environ.setdefault("TRIBI_LISTENING_URL", f"http://{shown_host}:{listening.getsockname()[1]}")
-    load_settings()  # mistakes are told once, before any worker starts
-    return _work(listening) if workers == 1 else _supervise(listening, workers)
+    settings = load_settings()
+    if workers == 1:
+        return _work(listening)
+    asyncio.run(_try_to_open(settings))  # mistakes are told once, before any worker starts
+    return _supervise(listening, workers)
+
+
+async def _try_to_open(settings: Settings) -> None:
+    async with open_house(settings, wait_for_database=False):
+        pass
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -99,20 +131,20 @@ def _work(listening: socket.socket) -> int:
             loop="uvloop",
             http="httptools",
             ws="none",
-            lifespan="on",
+            lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
             timeout_graceful_shutdown=math.ceil(grace_s),
-        )
+        ),
+        shell.app,
+        grace_s=grace_s,
     )
-    server.grace_s = grace_s
-    shell.app.state.stop_by = lambda: server.stop_by
     _end_with_parent()
     server.run(sockets=[listening])
-    return GAVE_UP if getattr(shell.app.state, "has_given_up", False) or not server.started else 0
+    return GAVE_UP if shell.app.state.has_given_up or not server.started else 0
 
 
 def _raise_descriptor_limit() -> None:
@@ -133,13 +165,19 @@ def _supervise(listening: socket.socket, workers: int) -> int:
         children = [_start_worker(listening, reading_end) for _ in range(workers)]
         while not asked_to_end.wait(_RESTART_AFTER_S):
             for index, child in enumerate(children):
-                if child.poll() is not None:
-                    log.error("server.worker_died", pid=child.pid, status=child.returncode)
-                    children[index] = _start_worker(listening, reading_end)
+                if child.poll() is None:
+                    continue
+                mark_process_dead(child.pid)  # type: ignore[no-untyped-call]  # its calls are in flight no more
+                if child.returncode == MISCONFIGURED:
+                    asked_to_end.set()  # it has said why, and another would fare no better
+                    break
+                log.error("server.worker_died", pid=child.pid, status=child.returncode)
+                children[index] = _start_worker(listening, reading_end)
         listening.close()
         for child in children:
             child.send_signal(signal.SIGTERM)
-        return max(abs(child.wait()) for child in children)
+        statuses = {child.wait() for child in children}
+    return 0 if statuses <= _ENDED_AS_ASKED else GAVE_UP
 
 
 def _start_worker(listening: socket.socket, reading_end: int) -> subprocess.Popen[bytes]:
@@ -160,5 +198,13 @@ def _end_with_parent() -> None:
     threading.Thread(target=wait_for_parent, daemon=True).start()
 
 
+def _worker_main() -> int:
+    try:
+        return _work(socket.socket(fileno=int(sys.argv[1])))
+    except ConfigurationError as error:
+        log.critical("server.cannot_go_on", error=str(error))
+        return MISCONFIGURED
+
+
 if __name__ == "__main__":
-    sys.exit(_work(socket.socket(fileno=int(sys.argv[1]))))
+    sys.exit(_worker_main())

@@ -26,7 +26,7 @@ DELIVERED: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("no_length", "http_1_0", "chunked", "chunked_bytes", "chunked_trailers"), ()),
     **dict.fromkeys(("header_latin1", "header_set_cookie", "two_answers", "idle_408"), ()),
     # The body's bytes: compressed though we didn't ask, or said to be what they aren't
-    **dict.fromkeys(("gzip", "gzip_unnamed", "gzip_plain", "gzip_tail", "deflate", "deflate_raw", "br_plain"), ()),
+    **dict.fromkeys(("gzip", "gzip_unnamed", "gzip_plain", "gzip_tail", "deflate", "br_plain"), ()),
     **dict.fromkeys(("encoding_unknown", "encoding_identity", "encoding_many"), ()),
     **dict.fromkeys(("utf16", "utf16_named", "utf32", "utf8_bom", "utf7_named"), ()),
     **dict.fromkeys(("charset_unknown", "charset_rot13"), ()),
@@ -146,7 +146,7 @@ UNKNOWN: set[str] = {
     "http_0_9",
     # Bodies that are too much, or can't be read
     *("big_plain", "gzip_bomb", *_both("gzip_bomb_big", "gzip_bomb_twice")),
-    *("gzip_invalid", "gzip_cut", "gzip_wrong_sum", "br", "zstd", "nul_byte"),
+    *("deflate_raw", "gzip_invalid", "gzip_cut", "gzip_wrong_sum", "br", "zstd", "nul_byte"),
     *_both("not_json", "html", "empty", "spaces", "depth_arrays", "depth_objects", "depth_unclosed"),
     *("two_documents", "trailing_comma", "comment", "single_quotes", "xssi_prefix", "json_in_string", "ndjson"),
     # Bodies without the order's data where it belongs

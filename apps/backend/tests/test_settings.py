@@ -328,7 +328,7 @@ def test_a_mistake_in_a_named_file_is_told_like_any_other(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda path: None, "No such file"),
+        (Path.exists, "No such file"),
         (lambda path: path.mkdir(), "Is a directory"),
         (lambda path: path.symlink_to(path), "symbolic links"),
         (lambda path: path.write_bytes(b"\xff\xfehunter2"), "not UTF-8"),

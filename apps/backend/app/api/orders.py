@@ -42,7 +42,7 @@ _NAME_PATTERN = r"^\s*[^\s\x00-\x1f\x7f-\x9f\u2028\u2029]([^\x00-\x1f\x7f-\x9f\u
 class CustomerIn(Body):
     email: Annotated[
         str,
-        Field(max_length=254, examples=["traveller@example.com"], json_schema_extra={"format": "email"}),
+        Field(max_length=254, examples=["traveller@example.com"], json_schema_extra={"format": "idn-email"}),
         AfterValidator(read_email),
     ]
     name: Annotated[

@@ -19,7 +19,7 @@ The protocol
   4.  The guardian detaches (a session of its own, so no Ctrl-C; no child of ours), stops what an earlier server left
       behind, runs initdb if there is no data, starts the server, writes postgres.ready and reports to its client by a
       pipe: "ready", or the one line of an error. Other clients that wait find the ready file, or try 3 themselves.
-  5.  Five times a second it tries the EXCLUSIVE lock on postgres.clients.lock, and looks after the server. With that
+  5.  Ten times a second it tries the EXCLUSIVE lock on postgres.clients.lock, and looks after the server. With that
       lock the last client has gone, however it ended. It removes the ready file, stops the server and ends.
 
 Who dies, and what then

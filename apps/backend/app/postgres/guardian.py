@@ -25,7 +25,7 @@ from app.postgres.leftovers import clear
 from app.postgres.places import Places, open_lock, try_lock, wait_for_lock
 from app.postgres.sockets import choose_socket_dir, remove_socket_dir
 
-_LOOK_S = 0.2  # how often it looks whether the last client has gone, or the server
+_LOOK_S = 0.1  # how often it looks whether the last client has gone, or the server
 _LOG_BYTES = 8 * 1024 * 1024
 _STARTS = 5  # within _STARTS_S; a server that ends more often isn't helped by one more
 _STARTS_S = 60.0

@@ -116,7 +116,7 @@ def test_holding_and_letting_go_again_and_again_never_fails(data_dir: Path) -> N
     for turn in range(30):
         with hold(data_dir) as server:
             assert query(server.url, "SELECT min(entry) FROM noted") == [(7,)]
-        threading.Event().wait(turn % 6 * 0.05)
+        threading.Event().wait(turn % 6 * 0.04)
 
 
 def test_a_lease_may_be_taken_and_released_in_any_thread(data_dir: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_forked_child_that_lets_go_leaves_its_parents_lease_alone(data_dir: Pa
         text=True,
     ) as process:
         url = url_from(process)
-        threading.Event().wait(0.6)  # three looks of the guardian
+        threading.Event().wait(0.3)  # three looks of the guardian
         assert query(url, "SELECT 1") == [(1,)]
         process.communicate()
     wait_until(lambda: is_stopped(data_dir))

@@ -108,6 +108,7 @@ class Wire:
         self._timeout_s = timeout_s
         self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
@@ -152,8 +153,10 @@ class Wire:
                 await asyncio.sleep(random.uniform(*_RETRY_PAUSE_S))  # noqa: S311 - so that not all come back at once
 
     async def _post(self, order: PreparedOrder) -> aiohttp.ClientResponse:
-        if self._session is None:
-            self._session = self._open_session()
+        loop = asyncio.get_running_loop()
+        if self._session is None or self._loop is not loop:
+            # A pooled connection of a loop that has ended would fail as it is written to: an unknown outcome for nothing.
+            self._session, self._loop = self._open_session(), loop
         return await self._session.post(
             f"{order.base_url}/partners/orders", data=order.body, headers=self._headers, allow_redirects=False
         )
@@ -188,35 +191,30 @@ def _decompressed(body: bytes, encoding: str) -> bytes:
     """
     The body without its content coding (gzip, deflate), at most MAX_ANSWER_BYTES.
 
-    None is asked for, so it is looked for where there is one, named or not. A body that does not decompress is returned as it
+    None is asked for, so gzip is recognised by its magic number, named or not. A body that does not decompress is returned as it
     came: it then fails to be JSON, and stays on file.
     """
-    if body.startswith(b"\x1f\x8b"):
-        window_bits = [16 + zlib.MAX_WBITS]
-    elif encoding.strip().lower() == "deflate":
-        window_bits = [
-            zlib.MAX_WBITS,
-            -zlib.MAX_WBITS,
-        ]  # with zlib's head, as RFC 9110 section 8.4.1.2 asks, or without
-    else:
-        window_bits = []
-    for bits in window_bits:
+    is_gzip = body.startswith(b"\x1f\x8b")
+    if is_gzip or encoding.strip().lower() == "deflate":
         with contextlib.suppress(zlib.error):
-            return _inflated(body, bits)
+            return _inflated(body, 16 + zlib.MAX_WBITS if is_gzip else zlib.MAX_WBITS)
     return body[:MAX_ANSWER_BYTES]
 
 
 def _inflated(body: bytes, window_bits: int) -> bytes:
-    """Raises zlib.error where the first member isn't sound. What is behind the last sound one is no part of the text."""
+    """
+    The text of the sound members at the beginning; what stands behind them is no part of it.
+
+    Raises:
+        zlib.error: there are none.
+    """
     text = b""
     for _ in range(_MOST_MEMBERS):
         member = zlib.decompressobj(window_bits)
         try:
             text += member.decompress(body, MAX_ANSWER_BYTES - len(text))
-            if window_bits < 0 and not member.eof and not member.unconsumed_tail:
-                raise zlib.error("nearly everything is the beginning of a deflate stream without head")
         except zlib.error:
-            if text and window_bits > 0:
+            if text:
                 break
             raise
         body = member.unused_data

@@ -1,0 +1,136 @@
+"""The product as its users run it: `tribi` commands as child processes, with settings from their environment alone."""
+
+import asyncio
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+TRIBI = Path(sys.executable).with_name("tribi")
+LIMIT_S = 30.0
+
+_OF_THE_SYSTEM = ("PATH", "HOME", "LANG", "TZ", "LD_LIBRARY_PATH")
+
+Settings = dict[str, str]
+
+
+async def until(is_so: Callable[[], object], limit_s: float = LIMIT_S) -> Any:
+    """Looks 50 times a second, and returns what it saw once that is true. `is_so` may be a coroutine function."""
+    deadline = time.monotonic() + limit_s
+    while True:
+        seen = is_so()
+        if inspect.isawaitable(seen):
+            seen = await seen
+        if seen:
+            return seen
+        assert time.monotonic() < deadline, f"not within {limit_s} s: {inspect.getsource(is_so).strip()}"
+        await asyncio.sleep(0.02)
+
+
+def environment(folder: Path, settings: Settings) -> Settings:
+    system = {name: os.environ[name] for name in _OF_THE_SYSTEM if name in os.environ}
+    return system | {"TRIBI_ENV_FILE": os.devnull, "TMPDIR": str(folder)} | settings
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that has ended."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+    @property
+    def complaints(self) -> list[str]:
+        return self.stderr.splitlines()
+
+
+async def run(folder: Path, settings: Settings, *arguments: str) -> Done:
+    """A command that ends by itself."""
+    process = await asyncio.create_subprocess_exec(
+        TRIBI,
+        *arguments,
+        cwd=folder,
+        env=environment(folder, settings),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            stdout, stderr = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.communicate()
+        raise
+    assert process.returncode is not None
+    return Done(process.returncode, stdout.decode(), stderr.decode())
+
+
+class Program:
+    """A command that runs until it is asked to end. It leads a group of processes, so that none outlives its test."""
+
+    def __init__(self, folder: Path, log: Path, settings: Settings, *arguments: str) -> None:
+        self.log = log
+        with log.open("ab") as stream:
+            self._process = subprocess.Popen(
+                [TRIBI, *arguments],
+                cwd=folder,
+                env=environment(folder, settings),
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What it has logged under this name."""
+        lines = self.log.read_text().splitlines()
+        found = [json.loads(line) for line in lines if line.startswith("{")]
+        return [event for event in found if event["event"] == name]
+
+    def send(self, kind: signal.Signals) -> None:
+        self._process.send_signal(kind)
+
+    def children(self) -> list[int]:
+        """Its workers, where it has some."""
+        return [child.pid for child in psutil.Process(self.pid).children()]
+
+    async def ended(self, limit_s: float = LIMIT_S) -> int:
+        """Waits; returns the exit status, or the negative number of the signal that killed it."""
+        await until(lambda: not self.is_running, limit_s)
+        return int(self._process.returncode)
+
+    async def kill(self) -> None:
+        """kill -9, and no word of it before that."""
+        self.send(signal.SIGKILL)
+        await self.ended()
+
+    def clear_away(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+
+    @property
+    def url(self) -> str:
+        """Where it listens; empty until it has said so."""
+        started = self.events("server.started")
+        return str(started[0]["url"]) if started else ""
