@@ -69,12 +69,6 @@ class _Server(uvicorn.Server):
             self._captured_signals.clear()
 
 
-def serve(self, sockets: list[socket.socket] | None = None) -> None:
-    with self.capture_signals():
-        await self._serve(sockets)
-        self._captured_signals.clear()
-
-
 def serve(host: str, port: int, workers: int) -> int:
     """
     Serves until SIGTERM or SIGINT.

@@ -156,7 +156,7 @@ async def test_a_unit_cancelled_at_work_gives_its_place_back_and_leaves_nothing(
             await connection.execute(text("SELECT pg_sleep(600)"))
 
     task = asyncio.create_task(unit())
-    while not another.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone():
+    while not another.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'").fetchone():  # noqa: ASYNC110 - nothing tells us when
         await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

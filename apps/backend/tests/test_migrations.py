@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.errors import CheckViolation, IntegrityError, UniqueViolation
 from sqlalchemy import create_engine
 from sqlalchemy.engine import Connection
@@ -37,14 +37,18 @@ from tests.builders import an_order
 _numbers = count(1)
 
 
+def other_database(url: str, name: str) -> str:
+    parts = conninfo_to_dict(url)
+    return f"postgresql://{parts['user']}@/{name}?host={parts['host']}&port={parts['port']}"
+
+
 @pytest.fixture
 def empty_url(postgres_url: str) -> Iterator[str]:
     """A database without anything in it."""
     name = f"empty_{next(_numbers)}"
-    parts = conninfo_to_dict(postgres_url)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name}")
-        yield f"postgresql://{parts['user']}@/{name}?host={parts['host']}&port={parts['port']}"
+        yield other_database(postgres_url, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
@@ -105,7 +109,7 @@ THINGS: LiteralString = """
     SELECT 'relation', relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace
     UNION ALL SELECT 'type', typname::text FROM pg_type WHERE typnamespace = 'public'::regnamespace
     UNION ALL SELECT 'function', proname::text FROM pg_proc WHERE pronamespace = 'public'::regnamespace
-    UNION ALL SELECT 'trigger', tgname::text FROM pg_trigger
+    UNION ALL SELECT 'trigger', tgname::text FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL SELECT 'schema', nspname::text FROM pg_namespace WHERE nspname !~ '^pg_'
     UNION ALL SELECT 'extension', extname::text FROM pg_extension
     ORDER BY 1, 2"""
@@ -274,6 +278,7 @@ BASE: LiteralString = """
         VALUES (1, 2, 'LOCAL', false, 'order-2', 'sealed', 'system', now());
     INSERT INTO outgoing_mails (profile_id, kind) VALUES (1, 'instructions');
     INSERT INTO installation (id, fingerprint_key) VALUES (1, 'sealed');
+    SELECT setval(format('%I_id_seq', name), 100) FROM unnest(ARRAY['service_keys', 'esim_profiles', 'provisioning_attempts']) name;
 """
 
 REFUSED: list[tuple[str, LiteralString]] = [
@@ -334,10 +339,9 @@ REFUSED: list[tuple[str, LiteralString]] = [
 @pytest.fixture(scope="module")
 def stocked(postgres_url: str) -> Iterator["psycopg.Connection[Any]"]:
     """A database with a valid row or more in each table. Each test gives back what it changed."""
-    parts = conninfo_to_dict(postgres_url)
     with psycopg.connect(postgres_url, autocommit=True) as admin:
         admin.execute("CREATE DATABASE stocked TEMPLATE template_tribi")
-        with psycopg.connect(**parts | {"dbname": "stocked"}) as connection:
+        with psycopg.connect(make_conninfo(postgres_url, dbname="stocked")) as connection:
             connection.execute(BASE)
             connection.commit()
             yield connection
@@ -364,7 +368,7 @@ def test_every_check_and_unique_constraint_is_tried_above(stocked: "psycopg.Conn
         "AND indrelid::regclass::text !~ '^(procrastinate_|pg_|information_schema)' "
     ).fetchall()
     stocked.rollback()
-    assert {name for (name,) in there if not name.startswith(("pg_", "pg_toast"))} == {name for name, _ in REFUSED}
+    assert {name for (name,) in there if not name.startswith("pg_")} == {name for name, _ in REFUSED}
 
 
 CLOSED_SETS: list[tuple[LiteralString, tuple[str, ...]]] = [
@@ -441,7 +445,7 @@ def _dump(url: str, table: str) -> bytes:
     with psycopg.connect(url) as connection:
         dump = b""
         for form in ("binary", "text"):
-            with connection.cursor().copy(f"COPY {table} TO STDOUT (FORMAT {form})") as copy:  # type: ignore[arg-type]
+            with connection.cursor().copy(f"COPY {table} TO STDOUT (FORMAT {form})") as copy:
                 dump += b"".join(bytes(chunk) for chunk in copy)
     return dump
 
@@ -449,4 +453,4 @@ def _dump(url: str, table: str) -> bytes:
 def _spellings(secret: str) -> list[bytes]:
     plain = secret.encode()
     encoded = base64.b64encode(plain).rstrip(b"=")[:-1]
-    return [plain, plain.hex().encode(), plain[::-1], encoded]
+    return [plain, plain.hex().encode(), encoded]

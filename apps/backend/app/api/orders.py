@@ -36,7 +36,8 @@ _QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
 
 
 # What `read_person_name` takes, for the OpenAPI document: something visible, no control characters, one line.
-_NAME_PATTERN = r"^\s*[^\s\x00-\x1f\x7f-\x9f\u2028\u2029]([^\x00-\x1f\x7f-\x9f\u2028\u2029]*[^\s\x00-\x1f\x7f-\x9f\u2028\u2029])?\s*$"
+_LETTER, _VISIBLE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]", r"[^\s\x00-\x1f\x7f-\x9f\u2028\u2029]"
+_NAME_PATTERN = rf"^\s*{_VISIBLE}({_LETTER}*{_VISIBLE})?\s*$"
 
 
 class CustomerIn(Body):

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -24,6 +25,9 @@ def main() -> None:
     """The console script: a failure is one line on standard error (one a mistake) and a status other than 0, never a traceback."""
     from app.errors import ConfigurationError, TribiError  # see the module's docstring
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't spell is no reason to fail
     try:
         app()
     except (ConfigurationError, TribiError, ValueError) as error:

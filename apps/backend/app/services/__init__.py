@@ -1,0 +1,1 @@
+"""What Tribi does, a package for each of its subjects."""

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import psycopg
 import pytest
 import structlog
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import SecretStr
+
 from app.db import Database
 from app.logs import configure_logging
 from app.main import create_app
 from app.settings import Settings
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import SecretStr
-
 from tests.api.serving import Shop, open_shop, served
 from tests.stand_in import StandIn
 
@@ -75,12 +75,13 @@ def live_at(supplier: StandIn, **more: Any) -> dict[str, Any]:
 async def a_shop(settings: Settings) -> AsyncIterator[Shop]:
     """A server with these settings, and a shop that is its client."""
     assert settings.database_url is not None
-    db = Database(settings.database_url.get_secret_value(), pool_size=8)
-    with served(settings) as server:
+    async with AsyncExitStack() as stack:
+        db = Database(settings.database_url.get_secret_value(), pool_size=8)
+        stack.push_async_callback(db.close)
+        server = stack.enter_context(served(settings))
         shop = await open_shop(server.url, db)
+        stack.push_async_callback(shop.http.close)
         yield shop
-        await shop.http.close()
-    await db.close()
 
 
 @pytest.fixture(scope="package")
@@ -115,7 +116,7 @@ def each_shop(request: pytest.FixtureRequest, shop: Shop, local_shop: Shop) -> S
 
 @pytest.fixture(scope="package")
 async def supplier() -> AsyncIterator[StandIn]:
-    """ConnectedYou's stand-in, for `live_shop`; its faults are scripted by order, see `script`."""
+    """ConnectedYou's stand-in, for `live_shop`; its faults are told by order, see `script`."""
     async with StandIn(api_key=API_KEY) as stand_in:
         yield stand_in
         assert stand_in.violations == []
@@ -129,7 +130,7 @@ async def live_shop(postgres_url: str, supplier: StandIn) -> AsyncIterator[Shop]
             yield shop
 
 
-def script(supplier: StandIn, fault: Any, order: dict[str, Any]) -> None:  # noqa: ANN401 - a name or a Fault
+def script(supplier: StandIn, fault: Any, order: dict[str, Any]) -> None:
     """The next request for this order meets this fault."""
     supplier.script(fault, reference=f"order-{order['id']}")
 

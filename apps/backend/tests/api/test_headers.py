@@ -86,7 +86,18 @@ async def test_a_given_request_id_is_taken(shop: Shop, given: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["", "short", "x" * 65, "two words", "a;b;c;d;e", "<script>alert(1)</script>", "\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9", "x" * 5000, "a\tbcdefgh"]
+    "given",
+    [
+        "",
+        "short",
+        "x" * 65,
+        "two words",
+        "a;b;c;d;e",
+        "<script>alert(1)</script>",
+        "\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9",
+        "x" * 5000,
+        "a\tbcdefgh",
+    ],
 )
 async def test_a_hostile_request_id_is_replaced(shop: Shop, given: str) -> None:
     reply = await shop.get("/nothing", headers={"X-Request-Id": given})
@@ -105,10 +116,13 @@ async def test_of_two_request_ids_one_is_answered(shop: Shop) -> None:
 
 
 async def test_forwarded_headers_from_anybody_count_for_nothing(shop: Shop) -> None:
-    forged = {"X-Forwarded-For": "10.0.0.1", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "evil.example", "X-Forwarded-Prefix": "/x"}
+    forged = {
+        "X-Forwarded-For": "10.0.0.1",
+        "X-Forwarded-Proto": "https",
+        "X-Forwarded-Host": "evil.example",
+        "X-Forwarded-Prefix": "/x",
+    }
     reply = await shop.get("/api/orders?limit=1", headers=forged)
     assert reply.status == 200
     assert b"evil.example" not in reply.body
     assert "Strict-Transport-Security" not in reply.headers
-
-

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from app.models import Plan
 from multidict import CIMultiDict
 from sqlalchemy import update
 
+from app.models import Plan
 from tests.api.conftest import a_database, a_shop, settings_on
 from tests.api.serving import Shop
 from tests.builders import a_plan
@@ -63,7 +63,9 @@ async def test_plans_are_chosen_by_country(travel: Shop, country: str, found: in
     assert [plan["country_iso2"] for plan in plans] == [country.upper()] * found
 
 
-@pytest.mark.parametrize("country", ["XX", "EU", "ESP", "E", "", "724", "%00", "E%00", "Spain", "%C3%9F", "ES%0a", "+ES", "%27--", "%ff"])
+@pytest.mark.parametrize(
+    "country", ["XX", "EU", "ESP", "E", "", "724", "%00", "E%00", "Spain", "%C3%9F", "ES%0a", "+ES", "%27--", "%ff"]
+)
 async def test_what_is_no_country_is_refused(travel: Shop, country: str) -> None:
     reply = await travel.get(f"/api/plans?country={country}")
     assert reply.problem == (422, "validation-failed")
@@ -76,7 +78,9 @@ async def test_a_plan_is_looked_at_by_its_sku(travel: Shop, sku: str) -> None:
     assert (reply.status, reply.json()["sku"]) == (200, sku)
 
 
-@pytest.mark.parametrize("sku", ["nothing", "old", "ES-5GB-30D", "..%2f", "es-5gb-30d/", "%2e%2e", "'%20OR%201=1", "%F0%9F%8C%8D", "x" * 65])
+@pytest.mark.parametrize(
+    "sku", ["nothing", "old", "ES-5GB-30D", "..%2f", "es-5gb-30d/", "%2e%2e", "'%20OR%201=1", "%F0%9F%8C%8D", "x" * 65]
+)
 async def test_what_is_no_plan_on_sale_is_not_found(travel: Shop, sku: str) -> None:
     reply = await travel.get(f"/api/plans/{sku}")
     assert reply.problem in {(404, "not-found"), (422, "validation-failed")}

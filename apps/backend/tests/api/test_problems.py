@@ -1,10 +1,11 @@
 """Problem documents (RFC 9457), whatever goes wrong."""
 
 import asyncio
+from io import StringIO
 
 import pytest
-from app.errors import problem_types
 
+from app.errors import problem_types
 from tests.api.serving import Shop, raw
 
 DESIGNED = {
@@ -43,9 +44,10 @@ async def test_an_unknown_type_is_not_found(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api", "/api/", "/nothing", "/api/plans/", "//api/plans", "/api//plans", "/API/plans", "/api/orders/1/", "/api/orders/%31%00",
-     "/%00", "/%", "/%zz", "/%ff%fe", "/%ed%a0%80", "/%3Cscript%3E", "/api/../api", "/api/%2e%2e/healthz", "/api/esims/1/qr.gif",
-     "/api/docs/..%2f..%2fmain.py", "/api/docs/nothing.js", "/favicon.ico", "/api/plans/%2F", "/%5c", "/a?b=%00&%00=c"],
+    ["/", "/api", "/api/", "/nothing", "/api/plans/", "//api/plans", "/api//plans", "/API/plans", "/api/orders/1/",
+     "/api/orders/%31%00", "/%00", "/%", "/%zz", "/%ff%fe", "/%ed%a0%80", "/%3Cscript%3E", "/api/../api",
+     "/api/%2e%2e/healthz", "/api/esims/1/qr.gif", "/api/docs/..%2f..%2fmain.py", "/api/docs/nothing.js",
+     "/favicon.ico", "/api/plans/%2F", "/%5c", "/a?b=%00&%00=c"],
 )  # fmt: skip
 async def test_an_unknown_address_is_a_404_problem(shop: Shop, path: str) -> None:
     reply = await shop.get(path)
@@ -53,14 +55,34 @@ async def test_an_unknown_address_is_a_404_problem(shop: Shop, path: str) -> Non
     assert reply.json()["instance"].startswith("/")
 
 
-@pytest.mark.parametrize("path", ["/api/plans/%00", "/api/plans/%ff", "/api/plans/%0a", "/api/plans/a%20b", "/api/plans/%e2%82%ac"])
+@pytest.mark.parametrize(
+    "path", ["/api/plans/%00", "/api/plans/%ff", "/api/plans/%0a", "/api/plans/a%20b", "/api/plans/%e2%82%ac"]
+)
 async def test_a_sku_that_cannot_be_is_refused(shop: Shop, path: str) -> None:
     assert (await shop.get(path)).problem == (422, "validation-failed")
 
 
 @pytest.mark.parametrize("path", ["/api/orders/{}", "/api/esims/{}", "/api/esims/{}/qr.png", "/api/esims/{}/qr.svg"])
 @pytest.mark.parametrize(
-    "number", ["0", "-1", "01", "1.0", "1e3", "+1", "1_0", "%201", "%D9%A1", "%00", "x", "null", str(2**63), "9" * 19, "9" * 20, "9" * 5000]
+    "number",
+    [
+        "0",
+        "-1",
+        "01",
+        "1.0",
+        "1e3",
+        "+1",
+        "1_0",
+        "%201",
+        "%D9%A1",
+        "%00",
+        "x",
+        "null",
+        str(2**63),
+        "9" * 19,
+        "9" * 20,
+        "9" * 5000,
+    ],
 )
 async def test_what_cannot_be_an_id_is_nothing_there(shop: Shop, path: str, number: str) -> None:
     reply = await shop.get(path.format(number))
@@ -96,7 +118,18 @@ async def test_a_wrong_method_is_a_405_problem_that_names_the_right_ones(
 
 
 @pytest.mark.parametrize(
-    "path", ["/healthz", "/readyz", "/metrics", "/api/plans", "/api/orders", "/api/openapi.json", "/api/docs", "/problems/", "/nothing"]
+    "path",
+    [
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/api/plans",
+        "/api/orders",
+        "/api/openapi.json",
+        "/api/docs",
+        "/problems/",
+        "/nothing",
+    ],
 )
 async def test_head_is_get_without_the_body(shop: Shop, path: str) -> None:
     get, head = await shop.get(path), await shop.call("HEAD", path)
@@ -109,7 +142,7 @@ async def test_head_needs_a_key_where_get_does(shop: Shop) -> None:
 
 
 async def test_a_crash_is_a_500_problem_that_tells_nothing_and_a_line_in_the_log(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch, server_log: object
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, server_log: StringIO
 ) -> None:
     async def crash(*_: object, **__: object) -> None:
         raise RuntimeError("a-secret-of-the-inside")
@@ -123,7 +156,9 @@ async def test_a_crash_is_a_500_problem_that_tells_nothing_and_a_line_in_the_log
         assert word not in reply.body
     monkeypatch.undo()
     assert (await shop.get("/api/plans")).status == 200
-    [line] = [line for line in str(server_log.getvalue()).splitlines() if "crash-of-the-test" in line and "http.failed" in line]
+    [line] = [
+        line for line in server_log.getvalue().splitlines() if "crash-of-the-test" in line and "http.failed" in line
+    ]
     assert "RuntimeError" in line
 
 

@@ -4,7 +4,9 @@ import asyncio
 import inspect
 import json
 import os
+import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,8 +15,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 TRIBI = Path(sys.executable).with_name("tribi")
 LIMIT_S = 30.0
@@ -112,7 +112,11 @@ class Program:
 
     def children(self) -> list[int]:
         """Its workers, where it has some."""
-        return [child.pid for child in psutil.Process(self.pid).children()]
+        listing = subprocess.run(
+            ["/bin/ps", "-axo", "pid=,ppid="], stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+        pairs = (line.split() for line in listing.splitlines())
+        return [int(pid) for pid, parent in pairs if int(parent) == self.pid]
 
     async def ended(self, limit_s: float = LIMIT_S) -> int:
         """Waits; returns the exit status, or the negative number of the signal that killed it."""
@@ -129,8 +133,12 @@ class Program:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
 
-    @property
-    def url(self) -> str:
-        """Where it listens; empty until it has said so."""
-        started = self.events("server.started")
-        return str(started[0]["url"]) if started else ""
+
+def a_free_port() -> int:
+    """Below those that the system gives to outgoing connections (Linux: from 32768), which might take it before the server does."""
+    while True:
+        port = secrets.randbelow(10_000) + 20_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -113,7 +113,7 @@ async def esim_by_id(connection: AsyncConnection, vault: Vault, esim_id: int) ->
     """
     row = (await connection.execute(_BY_ID, {"id": esim_id})).one_or_none()
     if row is None:
-        raise NotFound
+        raise NotFound(f"there is no eSIM {esim_id}")
     return esim_of(row, vault)
 
 
@@ -124,7 +124,7 @@ async def esim_by_order(connection: AsyncConnection, vault: Vault, order_id: int
     """
     row = (await connection.execute(_BY_ORDER, {"order_id": order_id})).one_or_none()
     if row is None:
-        raise NotFound
+        raise NotFound(f"there is no order {order_id}")
     return esim_of(row, vault)
 
 
