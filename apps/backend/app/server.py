@@ -30,6 +30,9 @@ from app.services.esims.activate import DRAIN_MARGIN_S
 from app.settings import Settings, load_settings
 
 _BACKLOG = 4096
+_KEEP_ALIVE_S = 75
+"""Longer than the 60 s of common proxies and clients, so that it's them who close an idle connection, not us under a request."""
+
 _RESTART_AFTER_S = 1.0
 _PARENT_PIPE = "TRIBI_PARENT_PIPE"
 _ENDED_AS_ASKED = {0, -signal.SIGTERM, -signal.SIGINT}
@@ -66,6 +69,8 @@ class _Server(uvicorn.Server):
         with self.capture_signals():
             async with self._app.router.lifespan_context(self._app):
                 await self._serve(sockets)
+            if self._app.state.has_given_up:
+                os._exit(GAVE_UP)  # whatever that hangs on (a database that is away) would hold up an orderly end, too
             self._captured_signals.clear()
 
 
@@ -131,6 +136,7 @@ def _work(listening: socket.socket) -> int:
             server_header=False,
             proxy_headers=False,
             backlog=_BACKLOG,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(grace_s),
         ),
         shell.app,
@@ -138,7 +144,7 @@ def _work(listening: socket.socket) -> int:
     )
     _end_with_parent()
     server.run(sockets=[listening])
-    return GAVE_UP if shell.app.state.has_given_up or not server.started else 0
+    return 0 if server.started else GAVE_UP
 
 
 def _raise_descriptor_limit() -> None:

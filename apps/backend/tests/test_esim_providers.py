@@ -561,6 +561,26 @@ def test_the_deadline_is_total(fault: str, encounters: dict[str, Met]) -> None:
     assert met.took_s < SHORT_S + 1
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, Delivered) for status in (200, 201, 299)),
+        *((status, SupplierOutcomeUnknown) for status in (300, 303, 399, 408, 409, 425, 500, 599, 600)),
+        *((status, SupplierRefused) for status in (400, 401, 499)),
+        (429, SupplierRateLimited),
+    ],
+)
+async def test_connected_you_is_believed_by_its_status_first(
+    live: ConnectedYou, supplier: StandIn, status: int, kind: cases.Kind
+) -> None:
+    supplier.script(respond(status, _good_body))
+    try:
+        result: object = await bought(live)
+    except EsimProvisioningError as error:
+        result = error
+    assert type(result) is kind
+
+
 async def test_connected_you_that_never_shakes_hands_was_sent_nothing(supplier: StandIn) -> None:
     supplier.script("hang_on_accept")
     async with provider_at(supplier.url.replace("http:", "https:"), timeout_s=0.5) as provider:

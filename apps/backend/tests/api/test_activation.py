@@ -71,7 +71,6 @@ async def test_a_second_activation_gets_the_same_esim(each_shop: Shop) -> None:
     assert (await shop.get(f"/api/orders/{order['id']}")).json()["esim"] == first.json()
 
 
-@pytest.mark.xfail(strict=True, reason="`Activations._fly` declares before it has read what was there: a 202")
 async def test_who_prefers_not_to_wait_for_what_is_there_gets_it(each_shop: Shop) -> None:
     shop, order = each_shop, await each_shop.ordered()
     first = await shop.activate(order["id"])

@@ -26,7 +26,7 @@ from tests.stand_in.elsewhere import StandInChild
 
 API_KEY = "canary/api+key=of&ours"
 PARTNER_ID = "canary-partner-4711"
-EMAIL = "zoë.o'canary+tag@example.com"
+EMAIL = "zoe.o'canary+tag@example.com"
 NAME = 'Zoë "Canary" O’Traveller'
 PASSWORD = "canary%2Fpass%40word"  # as the URL writes it
 
@@ -76,7 +76,9 @@ class Server(Program):
         """The sum over a metric's series with these labels."""
         lines = (await self.get("/metrics")).body.decode().splitlines()
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
-        series = [line for line in lines if line.startswith((name + " ", name + "{")) and all(one in line for one in wanted)]
+        series = [
+            line for line in lines if line.startswith((name + " ", name + "{")) and all(one in line for one in wanted)
+        ]
         return sum(float(line.rpartition(" ")[2]) for line in series)
 
 
@@ -198,7 +200,7 @@ class Installation:
     async def has_mail(self, order_id: int) -> None:
         """Waits until its traveller has been sent the instructions: without SMTP_URL a file, which holds the code."""
         [issued] = self.issued(order_id)
-        name = f"{issued.activation_code.rpartition('$')[2]}"
+        name = issued.activation_code.rpartition("$")[2]
         await until(lambda: any(name in mail.read_text() for mail in self.mails()))
 
     def mails(self) -> list[Path]:

@@ -9,7 +9,9 @@ from sqlalchemy import text
 from tests.processes.installations import Installation, Server
 from tests.processes.programs import until
 
-_IS_LATE = text("SELECT clock_timestamp() > opened_at + interval '1.5 seconds' FROM provisioning_attempts WHERE reference = :reference")
+_IS_LATE = text(
+    "SELECT clock_timestamp() > opened_at + interval '1.5 seconds' FROM provisioning_attempts WHERE reference = :reference"
+)
 
 
 @contextmanager
@@ -64,7 +66,10 @@ async def test_an_esim_that_comes_after_another_was_bought_is_kept_as_surplus(
     first = await call
     assert first.json() == second.json()
     assert await shared.outcomes(order_id) == ["surplus", "delivered"]
-    assert [line.activation_code == second.json()["activation_code"] for line in shared.issued(order_id)] == [False, True]
+    assert [line.activation_code == second.json()["activation_code"] for line in shared.issued(order_id)] == [
+        False,
+        True,
+    ]
     assert await sleeper.metric("tribi_esims_surplus_total") == 1
 
 

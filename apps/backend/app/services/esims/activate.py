@@ -163,8 +163,8 @@ class Activations:
         attempted = standing or await self._attempt(order_id, actor, flight)
         if isinstance(attempted, tuple):
             return await self._conclude(*attempted)
-        flight.declare()
         if isinstance(attempted, UnderWay):
+            flight.declare()
             return await self._join(order_id, await self._watch.until_closed(attempted.attempt_id))
         return Activation(await self._esim(order_id))
 

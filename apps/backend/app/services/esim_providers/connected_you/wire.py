@@ -34,9 +34,8 @@ How long an idle connection may be used again. Far below any supplier's own limi
 closed by them in the moment in which an order is written to it: that would be an unknown outcome for nothing.
 """
 
-
 _RETRY_PAUSE_S = (0.1, 0.3)
-"""Between these: time enough for a listener that is being restarted."""
+"""How long the quiet retry waits, at random between these: time for a listener to come back."""
 
 _MOST_MEMBERS = 16
 """gzip may come in members one behind the other (RFC 1952 section 2.2); a million empty ones would take their time."""
