@@ -3,8 +3,10 @@
 import os
 import sys
 from io import TextIOWrapper
+from typing import NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from app.cli import catalogue, esims, keys, running
 
@@ -21,6 +23,17 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(esims.app, name="esims")
 
 
+def _explain(error: TyperException) -> NoReturn:
+    """A command line that isn't understood: one line, or the help where nothing but that was asked for."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        typer.echo(error.format_message(), err=True)
+    else:
+        context = getattr(error, "ctx", None)
+        usage = context.command_path if context else "tribi"
+        typer.echo(f"tribi: {error.format_message()} (see `{usage} --help`)", err=True)
+    sys.exit(error.exit_code)
+
+
 def main() -> None:
     """The console script: a failure is one line on standard error (one a mistake) and a status other than 0, never a traceback."""
     from app.errors import ConfigurationError, TribiError  # see the module's docstring
@@ -29,7 +42,12 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't spell is no reason to fail
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
+    except TyperException as error:
+        _explain(error)
+    except typer.Abort:
+        typer.echo("tribi: stopped", err=True)
+        sys.exit(130)
     except (ConfigurationError, TribiError, ValueError) as error:
         for line in str(error).splitlines() or [type(error).__name__]:
             typer.echo(f"tribi: {line}", err=True)

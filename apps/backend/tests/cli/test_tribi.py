@@ -113,7 +113,7 @@ def test_all_mistakes_in_the_settings_are_told_a_line_each(database_url: str) ->
 def run_into(error: BaseException, monkeypatch: pytest.MonkeyPatch) -> object:
     """The exit status of a command that runs into an error."""
 
-    def fail() -> None:
+    def fail(**_: object) -> None:
         raise error
 
     monkeypatch.setattr(cli, "app", fail)
@@ -168,3 +168,22 @@ def test_the_encryption_key_is_made_for_the_embedded_database_only(database_url:
         "tribi: ENCRYPTION_KEY: required with DATABASE_URL; `openssl rand -base64 32` makes one"
     )
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["nonsense"], "tribi: No such command 'nonsense'. (see `tribi --help`)"),
+        (["keys", "create"], "tribi: Missing argument 'name'. (see `tribi keys create --help`)"),
+        (["esims", "show", "0"], "tribi: Invalid value for 'ID': "),
+    ],
+)
+def test_a_command_line_that_is_not_understood_is_one_line(
+    words: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["tribi", *words])
+    with pytest.raises(SystemExit) as ending:
+        cli.main()
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(said)
+    assert ending.value.code == 2

@@ -27,7 +27,7 @@ from tests.stand_in.elsewhere import StandInChild
 API_KEY = "canary/api+key=of&ours"
 PARTNER_ID = "canary-partner-4711"
 EMAIL = "zoe.o'canary+tag@example.com"
-NAME = 'Zoë "Canary" O’Traveller'
+NAME = 'Zoë "Canary" O\'Traveller'
 PASSWORD = "canary%2Fpass%40word"  # as the URL writes it
 
 P = TypeVar("P", bound=Program)

@@ -62,7 +62,7 @@ async def test_programs_that_start_at_once_in_a_new_folder_share_one_database(st
     assert [key["name"] for key in json.loads(done.stdout)] == ["shop"]
 
 
-async def test_the_encryption_key_is_made_once_for_its_owner_alone(stocked: Installation, data_dir: Path) -> None:
+def test_the_encryption_key_is_made_once_for_its_owner_alone(stocked: Installation, data_dir: Path) -> None:
     assert stat.S_IMODE((data_dir / "encryption.key").stat().st_mode) == 0o600
     assert not list(data_dir.glob(".encryption.key*"))
 

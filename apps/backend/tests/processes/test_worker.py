@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 
 from pydantic import SecretStr
 from sqlalchemy import text
@@ -74,19 +75,14 @@ async def test_it_sweeps_too(installation: Installation) -> None:
 
 async def test_a_job_whose_worker_was_killed_is_done_by_another(installation: Installation) -> None:
     order_id = await bought(installation)
-    connected = asyncio.Event()
-
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connected.set()
-        await writer.wait_closed()
-
-    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as mail_server:
-        port = mail_server.sockets[0].getsockname()[1]
-        mail = {"SMTP_URL": f"smtp://127.0.0.1:{port}", "MAIL_FROM": "shop@example.com"}
+    with socket.create_server(("127.0.0.1", 0)) as mail_server:  # one that never says a word
+        mail_server.setblocking(False)
+        mail = {"SMTP_URL": f"smtp://127.0.0.1:{mail_server.getsockname()[1]}", "MAIL_FROM": "shop@example.com"}
         victim = installation.start("worker", **mail)
-        await connected.wait()
-        assert await jobs(installation) == ["doing"]
-        await victim.kill()
+        connection, _ = await asyncio.get_running_loop().sock_accept(mail_server)
+        with connection:
+            assert await jobs(installation) == ["doing"]
+            await victim.kill()
     async with installation.db.begin() as connection:
         await connection.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '6 minutes'"))
         await connection.execute(text("UPDATE outgoing_mails SET leased_until = now() - interval '1 second'"))
