@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.errors import ReadOnlySqlTransaction
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -113,7 +114,9 @@ def connect_arguments(url: str, application_name: str) -> dict[str, Any]:
     How psycopg connects. The URL is read by libpq itself (SQLAlchemy reads several hosts, sockets and escapes otherwise), and what
     it says goes before our own.
     """
-    ours = {"connect_timeout": 5, "application_name": application_name}
+    # A path that has gone silent (a failover behind an address, a dropped NAT entry) is given up in seconds, not in minutes.
+    patience = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
+    ours = {"connect_timeout": 5, "application_name": application_name} | patience
     # Server-side prepared statements belong to a session, which PgBouncer's transaction mode takes away.
     return ours | conninfo_to_dict(libpq_url(url)) | {"prepare_threshold": None}
 
@@ -132,6 +135,10 @@ def reason_of(error: Exception) -> str:
 def _leave_out_details(context: ExceptionContext) -> None:
     """PostgreSQL's DETAIL repeats the row, names and addresses included. An error's text goes without; its `diag` has it still."""
     error, wrapped = context.original_exception, context.sqlalchemy_exception
+    if isinstance(error, ReadOnlySqlTransaction):
+        context.is_disconnect = (
+            True  # a primary that has become a standby, or a full disk: away, and not to be kept in the pool
+        )
     if isinstance(error, psycopg.Error) and wrapped is not None:
         error.args = (str(error).partition("\n")[0],)
         wrapped.args = (reason_of(wrapped),)

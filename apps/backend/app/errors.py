@@ -58,8 +58,8 @@ class DatabaseUnavailable(TribiError):
     http_status = 503
     retryable = True
 
-    def __init__(self, message: str | None = None) -> None:
-        super().__init__(message, retry_after_s=2)
+    def __init__(self, message: str | None = None, *, public_message: str | None = None) -> None:
+        super().__init__(message, public_message=public_message, retry_after_s=2)
 
 
 class ConfigurationError(Exception):

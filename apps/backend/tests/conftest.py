@@ -22,7 +22,11 @@ for _name in list(os.environ):
 os.environ["TRIBI_ENV_FILE"] = os.devnull
 
 import itertools
+import shutil
+import signal
+import tempfile
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -39,13 +43,33 @@ from app.vault import Keyring, Vault
 KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
 """An ENCRYPTION_KEY for tests."""
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job ignores Ctrl-C, and so would every program that a test starts and interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+_ROOM_BYTES = 2 * 1024**3
+
 _numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """
+    Where databases of tests lie: in memory where there is room for them. One is made and dropped for each test, and each time
+    PostgreSQL waits for the disk.
+    """
+    memory = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
+    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES:
+        with tempfile.TemporaryDirectory(prefix="tribi-tests-", dir=memory, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    else:
+        yield tmp_path_factory.mktemp("postgres")
+
+
+@pytest.fixture(scope="session")
+def postgres_url(quick_folder: Path) -> Iterator[str]:
     """A server with a migrated database `template_tribi`."""
-    with hold(tmp_path_factory.mktemp("postgres")) as server:
+    with hold(quick_folder / "shared") as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE template_tribi")
         schema.migrate(_other_database(server.url, "template_tribi"))

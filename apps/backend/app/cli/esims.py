@@ -127,4 +127,6 @@ async def _note_look(connection: Any, esim_id: int | None, count: int) -> None: 
 def _plain(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
     import json as json_
 
-    return value if isinstance(value, str) else json_.dumps(value, ensure_ascii=False)
+    text = value if isinstance(value, str) else json_.dumps(value, ensure_ascii=False)
+    # the provider's words may hold what a terminal obeys
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

@@ -1,7 +1,6 @@
 """Without DATABASE_URL: the programs of one data folder share a database server of their own, which goes with the last of them."""
 
 import asyncio
-import json
 import signal
 import stat
 from collections.abc import AsyncIterator
@@ -11,7 +10,7 @@ import pytest
 
 from tests.api.serving import a_name, a_wish
 from tests.postgres.clients import a_folder, is_idle, using
-from tests.processes.installations import Installation, an_installation
+from tests.processes.installations import Installation, Server, an_installation
 from tests.processes.programs import until
 
 CATALOGUE = """\
@@ -37,29 +36,31 @@ def data_dir(site: Installation) -> Path:
 
 
 @pytest.fixture(scope="module")
-async def stocked(site: Installation, data_dir: Path) -> Installation:
-    """Its first programs all start at once: a server with two workers, and a command that makes a key."""
+async def first(site: Installation) -> Server:
+    """Its first programs all started at once: this server with two workers, and a command that made a key."""
     server = site.start_server("--workers", "2")
     done = await site.run("keys", "create", "shop", "--scope", "orders", "--scope", "esims")
     assert done.status == 0, done.stderr
     site.secret = done.stdout.strip()
-    await until(server.is_ready)
     server.shop.bearer["Authorization"] = f"Bearer {site.secret}"
-    assert (await server.get("/api/orders")).json()["items"] == []
+    await until(server.is_ready)
+    return server
 
+
+@pytest.fixture(scope="module")
+async def stocked(site: Installation, first: Server) -> Installation:
     catalogue = site.folder / "catalogue.csv"
     catalogue.write_text(CATALOGUE)
     done = await site.run("catalogue", "import", str(catalogue), "--yes")
     assert done.status == 0, done.stderr
-    assert (await server.get("/api/plans")).json()["items"][0]["sku"] == "es-5gb-30d"
-    server.send(signal.SIGTERM)
-    assert await server.ended() == 0
     return site
 
 
-async def test_programs_that_start_at_once_in_a_new_folder_share_one_database(stocked: Installation) -> None:
-    done = await stocked.run("keys", "list", "--json")
-    assert [key["name"] for key in json.loads(done.stdout)] == ["shop"]
+async def test_programs_that_start_at_once_in_a_new_folder_share_one_database(
+    stocked: Installation, first: Server
+) -> None:
+    assert (await first.get("/api/orders")).status == 200  # with the key that the command made
+    assert [plan["sku"] for plan in (await first.get("/api/plans")).json()["items"]] == ["es-5gb-30d"]
 
 
 def test_the_encryption_key_is_made_once_for_its_owner_alone(stocked: Installation, data_dir: Path) -> None:
@@ -67,11 +68,12 @@ def test_the_encryption_key_is_made_once_for_its_owner_alone(stocked: Installati
     assert not list(data_dir.glob(".encryption.key*"))
 
 
-async def test_the_database_server_ends_after_the_last_program(stocked: Installation, data_dir: Path) -> None:
-    server = await stocked.serve()
+async def test_the_database_server_ends_after_the_last_program(
+    stocked: Installation, first: Server, data_dir: Path
+) -> None:
     second = await stocked.serve()
-    server.send(signal.SIGTERM)
-    assert await server.ended() == 0
+    first.send(signal.SIGTERM)
+    assert await first.ended() == 0
     assert (await second.get("/api/orders")).status == 200
     second.send(signal.SIGTERM)
     assert await second.ended() == 0

@@ -42,6 +42,12 @@ async def aftermath(site: Installation) -> Aftermath:
     return Aftermath(server, order_ids[:-1], order_ids[-1])
 
 
+@pytest.fixture(scope="module")
+async def patient(site: Installation) -> Server:
+    """One whose attempts have a deadline that no test sees."""
+    return await site.serve(CONNECTED_YOU_TIMEOUT_SECONDS="60")
+
+
 async def test_an_order_that_died_with_its_server_is_not_sent_again(site: Installation, aftermath: Aftermath) -> None:
     order_id = aftermath.lost[0]
     reply = await aftermath.server.activate(order_id)
@@ -96,12 +102,10 @@ async def test_nobody_settles_what_is_not_unknown(site: Installation, aftermath:
     assert done.complaints == [f"tribi: eSIM {esim_id} is pending: only an unknown one can be settled"]
 
 
-async def test_nobody_settles_before_the_deadline(site: Installation, aftermath: Aftermath) -> None:
+async def test_nobody_settles_before_the_deadline(site: Installation, patient: Server) -> None:
     order_id = await site.order()
     await site.script(order_id, "status_500_after")
-    # With a timeout that leaves time to try.
-    server = await site.serve(CONNECTED_YOU_TIMEOUT_SECONDS="60")
-    assert (await server.activate(order_id)).problem == (502, "activation-outcome-unknown")
+    assert (await patient.activate(order_id)).problem == (502, "activation-outcome-unknown")
     esim_id = await site.esim_id(order_id)
     done = await site.run("esims", "resolve", str(esim_id), "--not-issued", "--reason", "in a hurry")
     assert (done.status, done.stdout) == (1, "")
@@ -110,14 +114,15 @@ async def test_nobody_settles_before_the_deadline(site: Installation, aftermath:
     assert await site.status(order_id) == "unknown"
 
 
-async def test_a_killed_server_leaves_no_call_waiting_for_ever(site: Installation, aftermath: Aftermath) -> None:
+async def test_a_killed_server_leaves_no_call_waiting_for_ever(
+    site: Installation, aftermath: Aftermath, patient: Server
+) -> None:
     """Who activates while the attempt of a dead server is open waits for the sweep, and hears what that found."""
     order_id = await site.order()
     await site.script(order_id, "hang_after")
-    victim = await site.serve(CONNECTED_YOU_TIMEOUT_SECONDS="60")
-    first = victim.activating(order_id)
+    first = patient.activating(order_id)
     await site.hanging()
-    await victim.kill()
+    await patient.kill()
     with pytest.raises(aiohttp.ClientConnectionError):
         await first
     second = aftermath.server.activating(order_id)

@@ -17,77 +17,78 @@ from tests.conftest import KEY
 from tests.processes.installations import API_KEY, PARTNER_ID, Installation
 from tests.processes.programs import until
 
-_JOB = text("SELECT status::text FROM procrastinate_jobs WHERE task_name = 'esims.provisioned' ORDER BY id")
+_JOB = text(
+    "SELECT status::text FROM procrastinate_jobs"
+    " WHERE task_name = 'esims.provisioned' AND args @> jsonb_build_object('esim_id', CAST(:esim_id AS bigint))"
+)
 _PUT_BACK = text(
     "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(:queue, 'queue.retry_stalled', 0, NULL, NULL,"
     " '{\"timestamp\": 0}'::jsonb, NULL)::procrastinate_job_to_defer_v1])"
 )
 
 
-async def bought(installation: Installation) -> int:
-    """An order that a server has bought and has queued a job for, with nobody there to do it."""
-    order_id = await installation.order()
+async def activated(site: Installation, order_id: int, *, wait_s: float = 10) -> None:
+    """By a server that is gone afterwards, and never worked on jobs."""
     settings = Settings(
         esim_provider="CONNECTED_YOU",
         connected_you_dry_run=False,
-        connected_you_base_url=installation.supplier.url,
+        connected_you_base_url=site.supplier.url,
         connected_you_api_key=SecretStr(API_KEY),
         connected_you_partner_id=PARTNER_ID,
     )
-    house = House(settings, installation.db, Keyring.parse(KEY))
+    house = House(settings, site.db, Keyring.parse(KEY))
     await house.settle()
     provider = get_esim_provider(settings)
-    activations = Activations(house, provider, timeout_s=10, wait_s=10, max_concurrency=1)
+    activations = Activations(house, provider, timeout_s=10, wait_s=wait_s, max_concurrency=1)
     await activations.activate(order_id, actor="test")
     await activations.drain(0)
     await provider.close()
-    return order_id
 
 
-async def jobs(installation: Installation) -> list[str]:
-    async with installation.db.read() as connection:
-        return list(await connection.scalars(_JOB))
+async def job_of(site: Installation, order_id: int) -> str:
+    """The status of the job that sends its instructions."""
+    esim_id = await site.esim_id(order_id)
+    async with site.db.read() as connection:
+        return str(await connection.scalar(_JOB, {"esim_id": esim_id}))
 
 
-async def test_it_does_what_was_queued_and_ends_when_asked(installation: Installation) -> None:
-    order_id = await bought(installation)
-    assert await jobs(installation) == ["todo"]
-    worker = installation.start("worker")
-    await installation.has_mail(order_id)
+async def test_it_does_what_was_queued_and_ends_when_asked(site: Installation) -> None:
+    order_id = await site.order()
+    await activated(site, order_id)
+    assert await job_of(site, order_id) == "todo"
+    worker = site.start("worker")
+    await site.has_mail(order_id)
     worker.send(signal.SIGTERM)
     assert await worker.ended() == 0
-    assert await jobs(installation) == ["succeeded"]
-    assert len(installation.mails()) == 1
+    assert await job_of(site, order_id) == "succeeded"
 
 
-async def test_it_sweeps_too(installation: Installation) -> None:
-    order_id = await installation.order()
-    await installation.script(order_id, "hang_after")
-    server = await installation.serve()
-    call = server.activating(order_id)
-    await installation.hanging()
-    await server.kill()
-    await asyncio.gather(call, return_exceptions=True)
-    await installation.expire(order_id)
-    installation.start("worker")
-    await installation.becomes("unknown", order_id)
+async def test_it_sweeps_too(site: Installation) -> None:
+    order_id = await site.order()
+    await site.script(order_id, "hang_after")
+    await activated(site, order_id, wait_s=0.5)
+    assert await site.outcomes(order_id) == [None]
+    await site.expire(order_id)
+    worker = site.start("worker")
+    await site.becomes("unknown", order_id)
+    worker.clear_away()
 
 
-async def test_a_job_whose_worker_was_killed_is_done_by_another(installation: Installation) -> None:
-    order_id = await bought(installation)
+async def test_a_job_whose_worker_was_killed_is_done_by_another(site: Installation) -> None:
+    order_id = await site.order()
+    await activated(site, order_id)
     with socket.create_server(("127.0.0.1", 0)) as mail_server:  # one that never says a word
         mail_server.setblocking(False)
         mail = {"SMTP_URL": f"smtp://127.0.0.1:{mail_server.getsockname()[1]}", "MAIL_FROM": "shop@example.com"}
-        victim = installation.start("worker", **mail)
-        connection, _ = await asyncio.get_running_loop().sock_accept(mail_server)
-        with connection:
-            assert await jobs(installation) == ["doing"]
+        victim = site.start("worker", **mail)
+        caller, _ = await asyncio.get_running_loop().sock_accept(mail_server)
+        with caller:
+            assert await job_of(site, order_id) == "doing"
             await victim.kill()
-    async with installation.db.begin() as connection:
+    async with site.db.begin() as connection:
         await connection.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '6 minutes'"))
         await connection.execute(text("UPDATE outgoing_mails SET leased_until = now() - interval '1 second'"))
         await connection.execute(_PUT_BACK, {"queue": QUEUE})  # which the timetable does each minute
-    worker = installation.start("worker")
+    worker = site.start("worker")
     await until(lambda: worker.events("queue.stalled_job_put_back"))
-    await installation.has_mail(order_id)
-    assert len(installation.mails()) == 1
+    await site.has_mail(order_id)

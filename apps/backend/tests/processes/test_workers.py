@@ -79,23 +79,6 @@ async def test_a_killed_worker_is_replaced(site: Installation, pair: Server) -> 
     assert await pair.metric("tribi_provider_calls_in_flight") == 0
 
 
-async def test_what_is_in_flight_in_any_worker_is_finished_and_answered(site: Installation) -> None:
-    server = await a_pair(site)
-    workers = server.children()
-    calls = []
-    for number, other in enumerate(workers, 1):
-        order_id = await site.order()
-        await site.script(order_id, "hold")
-        with stopped(other):
-            calls.append(server.activating(order_id))
-            await site.held(number)
-    server.send(signal.SIGTERM)
-    await site.release()
-    assert [(await call).status for call in calls] == [201, 201]
-    assert await server.ended() == 0
-    assert not any(map(is_alive, workers))
-
-
 async def test_workers_whose_parent_was_killed_finish_and_end(site: Installation) -> None:
     server = await a_pair(site)
     workers = server.children()
@@ -107,3 +90,20 @@ async def test_workers_whose_parent_was_killed_finish_and_end(site: Installation
     await site.release()
     assert (await call).status == 201
     await until(lambda: not any(map(is_alive, workers)))
+
+
+async def test_what_is_in_flight_in_any_worker_is_finished_and_answered(site: Installation, pair: Server) -> None:
+    """The last test of the pair, which it ends."""
+    workers = pair.children()
+    calls = []
+    for number, other in enumerate(workers, 1):
+        order_id = await site.order()
+        await site.script(order_id, "hold")
+        with stopped(other):
+            calls.append(pair.activating(order_id))
+            await site.held(number)
+    pair.send(signal.SIGTERM)
+    await site.release()
+    assert [(await call).status for call in calls] == [201, 201]
+    assert await pair.ended() == 0
+    assert not any(map(is_alive, workers))

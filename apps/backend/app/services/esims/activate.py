@@ -20,9 +20,10 @@ from app import metrics
 from app.errors import DatabaseUnavailable
 from app.house import House
 from app.services.esim_providers import (
-    Accepted,
+    Delivered,
     EsimProvider,
     EsimProvisioningError,
+    SupplierNotConfigured,
     SupplierOutcomeUnknown,
     SupplierRateLimited,
     SupplierRefused,
@@ -38,6 +39,14 @@ DRAIN_MARGIN_S = 10
 """On shutdown, calls in flight get the provider's timeout plus this long."""
 
 _LAST_CALL_S = 1
+
+_GOES_ON = (
+    "Tribi cannot reach its database at the moment. The activation of this order may be under way, and an eSIM may have been "
+    "bought: it is kept. Send the request again a little later; nothing is bought twice."
+)
+
+_STORE_WITHIN_S = 30
+"""A database that has said nothing for so long is away; storing twice is harmless."""
 
 _STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
 """Pauses between tries to store an answer while the database is away; the last one repeats."""
@@ -124,7 +133,10 @@ class Activations:
             # Its wait for a slot ends now, too: "busy, nothing was sent" is better news than "under way".
             await asyncio.wait(either, timeout=_LAST_CALL_S, return_when=asyncio.FIRST_COMPLETED)
         if not flight.task.done():
-            return Activation(await self._esim(order_id), is_done=False)
+            try:
+                return Activation(await self._esim(order_id), is_done=False)
+            except DatabaseUnavailable as error:
+                raise DatabaseUnavailable(str(error), public_message=_GOES_ON) from error
         activation = flight.task.result()
         return activation if is_starter else Activation(activation.esim, is_done=activation.is_done)
 
@@ -136,9 +148,15 @@ class Activations:
             False if it had to give up: what is still open is left to the recovery sweep.
         """
         self._is_closing = True
-        pending: set[asyncio.Future[Any]] = {flight.task for flight in self._flights.values()} | self._errands
-        if pending:
-            _, pending = await asyncio.wait(pending, timeout=within_s)
+        stop_by = asyncio.get_running_loop().time() + within_s
+        while (
+            pending := {flight.task for flight in self._flights.values()} | self._errands
+        ):  # a flight may leave an errand
+            left_s = stop_by - asyncio.get_running_loop().time()
+            _, unfinished = await asyncio.wait(pending, timeout=max(left_s, 0))
+            if unfinished and left_s <= 0:
+                break
+            await asyncio.sleep(0)  # their callbacks take them off the lists
         for task in pending:
             task.cancel()
         await self._watch.close()
@@ -213,6 +231,8 @@ class Activations:
         ):
             try:
                 return await self._provider.provision(intent.order, may_send=intent.may_send)
+            except SupplierNotConfigured as error:
+                return SupplierOutcomeUnknown(str(error), answer=error.answer)  # not a word for it after the intent
             except EsimProvisioningError as error:
                 return error
             except Exception as error:
@@ -231,7 +251,8 @@ class Activations:
             log.info(
                 "esims.activated", order_id=intent.order_id, esim_id=esim.id, status=esim.status, is_live=esim.is_live
             )
-        return Activation(esim, is_first=True, is_done=not isinstance(result, Accepted))
+        is_ours = isinstance(result, Delivered) and esim.activation_code == result.activation_code
+        return Activation(esim, is_first=is_ours, is_done=esim.status == "provisioned")
 
     async def _store(self, intent: Intent, result: Result) -> tuple[Esim, Result]:
         """Keeps the answer until the database takes it."""
@@ -239,13 +260,18 @@ class Activations:
         is_fallback = False
         while True:
             try:
-                return await record_answer(self._db, self._house.vault, intent, self._provider.name, result)
-            except DatabaseUnavailable as error:
+                async with asyncio.timeout(_STORE_WITHIN_S):
+                    return await record_answer(self._db, self._house.vault, intent, self._provider.name, result)
+            except (DatabaseUnavailable, TimeoutError) as error:
                 log.warning("esims.answer_waits_for_database", order_id=intent.order_id, reason=str(error))
                 await asyncio.sleep(next(pauses_s))
             except Exception:
                 if is_fallback:
-                    raise
+                    log.exception("esims.answer_not_storable", order_id=intent.order_id, attempt_id=intent.attempt_id)
+                    await asyncio.sleep(
+                        _STORE_RETRY_S[-1]
+                    )  # kept while this process lives: it may be all there is of the eSIM
+                    continue
                 # A bug of ours may not lose what was paid for: the provider's words are kept for a person to settle.
                 log.exception("esims.answer_not_storable", order_id=intent.order_id, attempt_id=intent.attempt_id)
                 result, is_fallback = (
@@ -255,10 +281,12 @@ class Activations:
 
     async def _join(self, order_id: int, closed: Closed) -> Activation:
         elsewhere = "an activation by another process failed"
+        if closed.problem is not None and (esim := await self._esim(order_id)).status == "provisioned":
+            return Activation(esim)  # by another attempt's answer
         if closed.problem == SupplierRefused.code:
             raise SupplierRefused(elsewhere)
         if closed.problem is not None:
-            raise _FAILURES[closed.problem](elsewhere, retry_after_s=closed.retry_after_s)
+            raise _FAILURES.get(closed.problem, SupplierOutcomeUnknown)(elsewhere, retry_after_s=closed.retry_after_s)
         return Activation(await self._esim(order_id), is_done=closed.outcome != "accepted")
 
     async def _esim(self, order_id: int) -> Esim:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, exists, func, select, update
+from sqlalchemy import Text, bindparam, exists, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,7 +25,7 @@ from app.services.esim_providers import (
     SupplierUnreachable,
 )
 from app.services.esims.esim import COLUMNS, Esim, esim_by_order, esim_of, place_of
-from app.services.esims.intent import Intent, attempt_place
+from app.services.esims.intent import Intent, attempt_place, file_again
 from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
 from app.vault import Vault
@@ -79,12 +79,17 @@ _settling = (
     .where(
         EsimProfile.id == bindparam("profile_id"),
         EsimProfile.status == "provisioning",
-        exists().where(ProvisioningAttempt.id == bindparam("attempt_id"), ProvisioningAttempt.outcome.is_(None)),
+        exists().where(
+            ProvisioningAttempt.id == bindparam("attempt_id"),
+            ProvisioningAttempt.profile_id == EsimProfile.id,
+            ProvisioningAttempt.outcome.is_(None),
+        ),
     )
     .returning(*COLUMNS)
 )
 _SETTLE_PROFILE = _settling.values(
     status=bindparam("status"),
+    provider_reference=func.coalesce(bindparam("provider_reference"), EsimProfile.provider_reference),
     provider_payload=func.coalesce(bindparam("payload"), EsimProfile.provider_payload),
     updated_at=func.now(),
 )
@@ -127,13 +132,34 @@ _hold = upsert(ProviderState).values(
 )
 _HOLD_PROVIDER = _hold.on_conflict_do_update(
     index_elements=["provider"],
-    set_={"rate_limited_until": _hold.excluded.rate_limited_until, "updated_at": func.now()},
+    set_={
+        "rate_limited_until": func.greatest(ProviderState.rate_limited_until, _hold.excluded.rate_limited_until),
+        "updated_at": func.now(),
+    },
 )
 _LOCK_BOTH = (
     select(EsimProfile.status, EsimProfile.activation_code_fingerprint, ProvisioningAttempt.outcome)
     .join(ProvisioningAttempt, ProvisioningAttempt.profile_id == EsimProfile.id)
-    .where(ProvisioningAttempt.id == bindparam("attempt_id"))
+    .where(ProvisioningAttempt.id == bindparam("attempt_id"), EsimProfile.id == bindparam("profile_id"))
     .with_for_update()
+)
+_LOCK_PROFILE = (
+    select(EsimProfile.status, EsimProfile.is_live).where(EsimProfile.id == bindparam("profile_id")).with_for_update()
+)
+_KEEP_WORDS = (
+    update(ProvisioningAttempt)
+    .where(
+        ProvisioningAttempt.id == bindparam("attempt_id"),
+        ProvisioningAttempt.error.is_distinct_from(bindparam("error", type_=Text)),
+    )
+    .values(
+        response_status=bindparam("response_status"),
+        response_body=bindparam("response_body"),
+        error=bindparam("error", type_=Text),
+    )
+)
+_KEEP_PAYLOAD = (
+    update(EsimProfile).where(EsimProfile.id == bindparam("profile_id")).values(provider_payload=bindparam("payload"))
 )
 
 
@@ -166,6 +192,8 @@ async def record_answer(
 async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, result: Result) -> Esim:
     verdict = verdict_on(result)
     key = {"profile_id": intent.profile_id, "attempt_id": intent.attempt_id}
+    # First, so that what follows sees what an intent still being committed, a sweep or a person has written.
+    await connection.execute(_LOCK_PROFILE, {"profile_id": intent.profile_id})
     body = verdict.answer.body if verdict.answer else None
     payload = None if body is None else vault.keyring.seal(body, place_of("provider_payload", intent.profile_id))
 
@@ -174,10 +202,18 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
         row = (await connection.execute(_DELIVER_PROFILE, key | values)).one_or_none()
     else:
         row = (
-            await connection.execute(_SETTLE_PROFILE, key | {"status": verdict.status, "payload": payload})
+            await connection.execute(
+                _SETTLE_PROFILE,
+                key
+                | {
+                    "status": verdict.status,
+                    "payload": payload,
+                    "provider_reference": result.provider_reference if isinstance(result, Accepted) else None,
+                },
+            )
         ).one_or_none()
     if row is None:
-        return await _record_late(connection, vault, intent, result)
+        return await _record_late(connection, vault, intent, provider, result)
 
     await _close_attempt(connection, vault, intent.attempt_id, verdict)
     await record(
@@ -190,37 +226,59 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
     return esim_of(row, vault)
 
 
-async def _record_late(connection: AsyncConnection, vault: Vault, intent: Intent, result: Result) -> Esim:
+async def _record_late(
+    connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, result: Result
+) -> Esim:
     """
     The attempt isn't open any more: this result was stored already and only its acknowledgement was lost, or a sweep or a
     person closed the attempt first. An eSIM that comes late is still the order's, unless that has got another one.
     """
-    row = (await connection.execute(_LOCK_BOTH, {"attempt_id": intent.attempt_id})).one_or_none()
-    if row is None or row.outcome in {"delivered", "surplus"} or not isinstance(result, Delivered):
+    row = (
+        await connection.execute(_LOCK_BOTH, {"attempt_id": intent.attempt_id, "profile_id": intent.profile_id})
+    ).one_or_none()
+    if row is None:
+        if isinstance(result, SupplierUnreachable):
+            return await esim_by_order(connection, vault, intent.order_id)  # its intent was never committed
+        log.critical("esims.attempt_forgotten", order_id=intent.order_id, attempt_id=intent.attempt_id)
+        profile = (await connection.execute(_LOCK_PROFILE, {"profile_id": intent.profile_id})).one()
+        if not isinstance(result, Delivered) and profile.status in {"pending", "refused"}:
+            await connection.execute(
+                update(EsimProfile).where(EsimProfile.id == intent.profile_id).values(status="unknown")
+            )
+        intent = await file_again(connection, vault, intent, provider, profile.is_live)
+        row = (
+            await connection.execute(_LOCK_BOTH, {"attempt_id": intent.attempt_id, "profile_id": intent.profile_id})
+        ).one()
+    if row.outcome in {"delivered", "surplus"}:
         return await esim_by_order(connection, vault, intent.order_id)
 
-    values = _delivered_values(vault, intent.profile_id, result)
-    if (
-        row.activation_code_fingerprint is not None
-        and row.activation_code_fingerprint == values["activation_code_fingerprint"]
-    ):
-        return await esim_by_order(connection, vault, intent.order_id)  # a person has typed in this very code
     verdict = verdict_on(result)
-    if row.status in {"unknown", "pending"}:
-        payload = vault.keyring.seal(result.answer.body, place_of("provider_payload", intent.profile_id))
-        await connection.execute(_LATE_DELIVERY, {"profile_id": intent.profile_id, "payload": payload} | values)
-        await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=intent.profile_id)
-    else:
-        metrics.SURPLUS.inc()
-        log.error("esims.surplus", order_id=intent.order_id, attempt_id=intent.attempt_id)
-        verdict = Verdict(
-            "surplus",
-            row.status,
-            Tag.ESIM_SURPLUS,
-            result.answer,
-            error="issued, but the order has another eSIM by now",
-        )
-    await _close_attempt(connection, vault, intent.attempt_id, verdict)
+    values = _delivered_values(vault, intent.profile_id, result) if isinstance(result, Delivered) else {}
+    is_typed_in = row.activation_code_fingerprint is not None and row.activation_code_fingerprint == values.get(
+        "activation_code_fingerprint"
+    )  # a person has typed in this very code
+    if isinstance(result, Delivered) and not is_typed_in:
+        if row.status not in {"provisioned", "cancelled"}:
+            payload = vault.keyring.seal(result.answer.body, place_of("provider_payload", intent.profile_id))
+            await connection.execute(_LATE_DELIVERY, {"profile_id": intent.profile_id, "payload": payload} | values)
+            await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=intent.profile_id)
+        else:
+            metrics.SURPLUS.inc()
+            log.error("esims.surplus", order_id=intent.order_id, attempt_id=intent.attempt_id)
+            verdict = Verdict(
+                "surplus",
+                row.status,
+                Tag.ESIM_SURPLUS,
+                result.answer,
+                error="issued, but the order has another eSIM by now",
+            )
+        await _close_attempt(connection, vault, intent.attempt_id, verdict)
+    elif row.outcome is None:  # an earlier attempt's late answer has settled the order while this one was under way
+        await _close_attempt(connection, vault, intent.attempt_id, verdict)
+    elif not await _keep_words(connection, vault, intent, verdict):
+        return await esim_by_order(connection, vault, intent.order_id)  # stored already
+    if isinstance(result, SupplierRateLimited) and result.retry_after_s:
+        await connection.execute(_HOLD_PROVIDER, {"provider": provider, "retry_after_s": result.retry_after_s})
     await record(
         connection,
         intent.requested_by,
@@ -231,6 +289,26 @@ async def _record_late(connection: AsyncConnection, vault: Vault, intent: Intent
         late=True,
     )
     return await esim_by_order(connection, vault, intent.order_id)
+
+
+async def _keep_words(connection: AsyncConnection, vault: Vault, intent: Intent, verdict: Verdict) -> bool:
+    """What came too late to settle anything stays on its attempt for the person who does. Returns False if it is there already."""
+    answer = verdict.answer
+    kept = await connection.execute(
+        _KEEP_WORDS,
+        {
+            "attempt_id": intent.attempt_id,
+            "response_status": answer.status if answer else None,
+            "response_body": vault.keyring.seal(answer.body, attempt_place("response_body", intent.attempt_id))
+            if answer
+            else None,
+            "error": _storable(verdict.error),
+        },
+    )
+    if kept.rowcount and answer:
+        payload = vault.keyring.seal(answer.body, place_of("provider_payload", intent.profile_id))
+        await connection.execute(_KEEP_PAYLOAD, {"profile_id": intent.profile_id, "payload": payload})
+    return bool(kept.rowcount)
 
 
 async def _close_attempt(connection: AsyncConnection, vault: Vault, attempt_id: int, verdict: Verdict) -> None:

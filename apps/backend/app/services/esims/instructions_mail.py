@@ -6,7 +6,7 @@ from email.utils import format_datetime, localtime
 from html import escape
 
 from app.install_links import install_links
-from app.qr import qr_png
+from app.qr import QrImpossible, qr_png
 from app.services.esims.esim import Esim
 from app.values.activation_code import ActivationCode
 
@@ -41,8 +41,13 @@ def instructions_mail(
     message["Message-ID"] = f"<esim-{esim.id}-instructions@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(_plain(esim, code, to_name, plan_name))
-    message.add_alternative(_html(esim, code, to_name, plan_name), subtype="html")
-    picture = qr_png(esim.qr_code or code.lpa, label=None if esim.is_live else "TEST")
+    try:
+        picture = qr_png(esim.qr_code or code.lpa, label=None if esim.is_live else "TEST")
+    except QrImpossible:
+        picture = None  # an odd code, too long for one: the traveller types it
+    message.add_alternative(_html(esim, code, to_name, plan_name, has_picture=picture is not None), subtype="html")
+    if picture is None:
+        return message
     parts = message.get_payload()
     assert isinstance(parts, list)  # noqa: S101 - two alternatives were just added
     html = parts[1]
@@ -88,7 +93,7 @@ def _plain(esim: Esim, code: ActivationCode, name: str, plan_name: str) -> str:
     return "\n".join(lines)
 
 
-def _html(esim: Esim, code: ActivationCode, name: str, plan_name: str) -> str:
+def _html(esim: Esim, code: ActivationCode, name: str, plan_name: str, *, has_picture: bool) -> str:
     links = install_links(code)
     taps = "".join(
         f'<a href="{escape(url)}" style="{_BUTTON}">Install on {phone}</a>'
@@ -106,12 +111,17 @@ def _html(esim: Esim, code: ActivationCode, name: str, plan_name: str) -> str:
         if esim.instructions
         else ""
     )
+    picture = (
+        "<p>Or scan this with the phone's camera, from another screen:</p>"
+        f'<p><img src="cid:qr" alt="QR code of {escape(code.lpa)}" style="max-width:100%;background:#fff"></p>'
+        if has_picture
+        else ""
+    )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="color-scheme" content="light dark"></head>'
         '<body style="font:16px/1.5 system-ui,sans-serif;max-width:36em;margin:auto;padding:1em">'
         f"<p>Hello {escape(name)},</p><p>your eSIM is ready: <strong>{escape(plan_name)}</strong>.</p>{test}"
-        f"<p>{taps}</p><p>Or scan this with the phone's camera, from another screen:</p>"
-        f'<p><img src="cid:qr" alt="QR code of {escape(code.lpa)}" style="max-width:100%;background:#fff"></p>'
+        f"<p>{taps}</p>{picture}"
         f"<dl>{rows}</dl>{steps}{network}"
         "<p>Install it while you have Wi-Fi. An eSIM can be installed once: do not delete it from the phone.</p>"
         "</body></html>"

@@ -4,11 +4,12 @@ Locks are taken in the order `orders`, `esim_profiles`, `provisioning_attempts`,
 """
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.audit import Tag, record
 from app.errors import NotFound
 from app.models import EsimProfile, Order, PlanCode, ProviderState, ProvisioningAttempt
 from app.services.esim_providers import EsimProvider, PreparedOrder, ProvisionRequest
@@ -79,10 +80,8 @@ _LOOK = (
     .where(Order.id == bindparam("order_id"))
 )
 
-_held_for_s = (
-    select(func.extract("epoch", ProviderState.rate_limited_until - func.clock_timestamp()))
-    .where(ProviderState.provider == bindparam("provider"))
-    .scalar_subquery()
+_HELD_FOR_S = select(func.extract("epoch", ProviderState.rate_limited_until - func.clock_timestamp())).where(
+    ProviderState.provider == bindparam("provider")
 )
 _LOCK = (
     select(
@@ -93,7 +92,6 @@ _LOCK = (
         EsimProfile.id.label("profile_id"),
         EsimProfile.status,
         PlanCode.external_id,
-        _held_for_s.label("held_for_s"),
         func.nextval("provisioning_attempts_id_seq").label("new_attempt_id"),
     )
     .join(EsimProfile, EsimProfile.order_id == Order.id)
@@ -173,8 +171,10 @@ async def declare_intent(
         if standing := await look(connection, order_id):
             return standing
         raise RuntimeError("an order that is neither open nor settled")
-    if row.held_for_s is not None and row.held_for_s > 0:
-        raise ProviderOnHold(retry_after_s=int(row.held_for_s) + 1)
+    # A statement of its own, for the same reason: the hold may be what the lock was waited for.
+    held_for_s = await connection.scalar(_HELD_FOR_S, {"provider": provider.name})
+    if held_for_s is not None and held_for_s > 0:
+        raise ProviderOnHold(retry_after_s=int(held_for_s) + 1)
 
     snapshot = row.plan_snapshot
     prepared = provider.prepare(
@@ -208,7 +208,32 @@ async def declare_intent(
     await connection.execute(
         _PROVISIONING, {"profile_id": row.profile_id, "provider": provider.name, "is_live": provider.is_live}
     )
+    await record(connection, actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=attempt_id)
     return Intent(attempt_id, row.profile_id, order_id, prepared, actor)
+
+
+async def file_again(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, is_live: bool) -> Intent:
+    """
+    An attempt that the database has forgotten (a failover to a standby that hadn't got it), closed as unknown, under a new number.
+    """
+    attempt_id = await connection.scalar(select(func.nextval("provisioning_attempts_id_seq")))
+    assert isinstance(attempt_id, int)  # noqa: S101 - a sequence gives a number
+    await connection.execute(
+        _OPEN.values(outcome="unknown", problem="activation-outcome-unknown", closed_at=func.now()),
+        {
+            "attempt_id": attempt_id,
+            "profile_id": intent.profile_id,
+            "provider": provider,
+            "is_live": is_live,
+            "reference": intent.order.reference,
+            "base_url": intent.order.base_url,
+            "partner_id": intent.order.partner_id,
+            "request": vault.keyring.seal(intent.order.body, attempt_place("request", attempt_id)),
+            "requested_by": intent.requested_by,
+            "deadline_s": 0,
+        },
+    )
+    return replace(intent, attempt_id=attempt_id)
 
 
 def attempt_place(column: str, attempt_id: int) -> Place:

@@ -59,7 +59,9 @@ async def _give_up(connection: AsyncConnection, profile_id: int, attempt_id: int
     if closed.rowcount == 0:
         return False  # its answer came between our look and our lock
     await connection.execute(
-        update(EsimProfile).where(EsimProfile.id == profile_id).values(status="unknown", updated_at=text("now()"))
+        update(EsimProfile)
+        .where(EsimProfile.id == profile_id, EsimProfile.status == "provisioning")
+        .values(status="unknown", updated_at=text("now()"))
     )
     await record(connection, SYSTEM, Tag.ESIM_OUTCOME_UNKNOWN, "esim_profiles", profile_id, attempt_id=attempt_id)
     return True

@@ -9,6 +9,7 @@ from app.db import Database, violated_constraint
 from app.errors import NotFound, TribiError
 from app.models import EsimProfile, ProvisioningAttempt
 from app.queue import Job, enqueue
+from app.redaction import redact
 from app.services.esims.answer import HELD_BY_ANOTHER, code_values
 from app.services.esims.esim import COLUMNS, Esim, esim_by_id, esim_of
 from app.values.activation_code import ActivationCode
@@ -61,7 +62,7 @@ async def resolve_issued(
                 Tag.ESIM_RESOLVED_ISSUED,
                 "esim_profiles",
                 esim_id,
-                reason=reason,
+                reason=redact(reason),
                 attempt_id=attempt_id,
             )
             await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=esim_id)
@@ -88,7 +89,7 @@ async def resolve_not_issued(db: Database, vault: Vault, esim_id: int, *, reason
             Tag.ESIM_RESOLVED_NOT_ISSUED,
             "esim_profiles",
             esim_id,
-            reason=reason,
+            reason=redact(reason),
             attempt_id=attempt_id,
         )
         return await esim_by_id(connection, vault, esim_id)

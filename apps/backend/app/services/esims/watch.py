@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import BigInteger
@@ -12,6 +13,8 @@ from app.errors import DatabaseUnavailable
 from app.models import ProvisioningAttempt
 
 POLL_INTERVAL_S = 0.25
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,9 @@ class Watch:
                     rows = (await connection.execute(_CLOSED, {"ids": list(self._waiting)})).all()
             except DatabaseUnavailable:
                 rows = []  # those who wait have deadlines of their own
+            except Exception:
+                rows = []  # without its poller an order would be under way for ever in this process
+                log.exception("esims.watch_failed")
             for row in rows:
                 self._waiting.pop(row.id).set_result(Closed(row.outcome, row.problem, row.retry_after_s))
             await asyncio.sleep(POLL_INTERVAL_S)

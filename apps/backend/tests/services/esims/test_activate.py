@@ -49,7 +49,7 @@ async def test_an_order_is_bought_once_and_everything_about_it_is_on_file(
     filed = await on_file(house, order_id)
     [attempt] = filed.attempts
     assert (attempt.outcome, attempt.requested_by, attempt.response_status) == ("delivered", "key:7", 200)
-    assert filed.audit == ["esims.provisioned"]
+    assert filed.audit == ["esims.activation_started", "esims.provisioned"]
     assert filed.jobs == 1
     payload = house.vault.keyring.open(filed.profile.provider_payload, place_of("provider_payload", filed.profile.id))
     assert issued.activation_code.encode() in payload
@@ -169,7 +169,7 @@ async def test_each_failure_leaves_the_state_that_the_design_names(
     [attempt] = filed.attempts
     assert (filed.profile.status, attempt.outcome) == (status, outcome)
     assert attempt.closed_at is not None
-    assert len(filed.audit) == 1
+    assert len(filed.audit) == 2
     assert filed.jobs == 0
 
 

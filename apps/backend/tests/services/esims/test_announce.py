@@ -29,6 +29,7 @@ from app.services.esims.announce import MailUnderWay, announce_provisioned
 from app.settings import Settings
 from tests.builders import an_order
 from tests.services.esims.conftest import MakeActivations
+from tests.stand_in import StandIn
 
 
 class Mailbox:
@@ -205,6 +206,19 @@ async def test_without_a_mail_server_the_message_is_a_file_that_only_its_owner_r
     assert file.name == f"esim-{esim_id}-instructions.eml"
     assert file.stat().st_mode & 0o777 == 0o600
     assert message_from_bytes(file.read_bytes(), policy=default)["To"] == "Ana Traveller <ana@example.com>"
+
+
+async def test_a_code_too_long_for_a_picture_is_sent_for_typing(
+    mailing_house: House, activations: Activations, mailbox: Mailbox, supplier: StandIn
+) -> None:
+    supplier.script("code_very_long")
+    esim_id = await an_esim(mailing_house, activations)
+    await announce_provisioned(mailing_house, esim_id)
+    [message] = mailbox.messages
+    assert not [part for part in message.walk() if part.get_content_type() == "image/png"]
+    body = message.get_body(("html",))
+    assert body is not None
+    assert "<img" not in body.get_content()
 
 
 async def test_an_esim_that_is_not_provisioned_is_not_announced(mailing_house: House, mailbox: Mailbox) -> None:

@@ -2,19 +2,28 @@
 
 import asyncio
 
+import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import text
 
 from app.db import Database
 from app.errors import DatabaseUnavailable, NotFound
 from app.house import House
-from app.services.esim_providers import Delivered, SupplierOutcomeUnknown, SupplierUnreachable
+from app.services.esim_providers import (
+    Answer,
+    Delivered,
+    SupplierOutcomeUnknown,
+    SupplierRateLimited,
+    SupplierRefused,
+    SupplierUnreachable,
+)
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims import answer
 from app.services.esims.activate import Activations
 from app.services.esims.answer import record_answer
-from app.services.esims.errors import OutcomeStillUnknown
-from app.services.esims.intent import Intent, declare_intent
+from app.services.esims.errors import OutcomeStillUnknown, ProviderOnHold
+from app.services.esims.intent import Intent, attempt_place, declare_intent
 from app.services.esims.recover import sweep
 from app.services.esims.resolve import CannotResolve, resolve_issued, resolve_not_issued
 from app.values.activation_code import ActivationCode
@@ -62,7 +71,7 @@ async def test_an_overdue_attempt_becomes_unknown_and_is_not_sent_again(
         "unknown",
         "activation-outcome-unknown",
     )
-    assert filed.audit == ["esims.outcome_unknown"]
+    assert filed.audit == ["esims.activation_started", "esims.outcome_unknown"]
     with pytest.raises(OutcomeStillUnknown):
         await activations.activate(intent.order_id, actor="key:1")
     assert supplier.request_count == 0
@@ -79,7 +88,7 @@ async def test_sweeps_at_once_settle_each_attempt_once(house: House, provider: C
     await deadline_passes(house)
     assert sum(await asyncio.gather(*(sweep(house.db) for _ in range(4)))) == 10
     for intent in intents:
-        assert (await on_file(house, intent.order_id)).audit == ["esims.outcome_unknown"]
+        assert (await on_file(house, intent.order_id)).audit == ["esims.activation_started", "esims.outcome_unknown"]
 
 
 async def test_a_late_answer_still_settles_a_call_thought_dead(
@@ -90,7 +99,7 @@ async def test_a_late_answer_still_settles_a_call_thought_dead(
     assert esim.status == "provisioned"
     filed = await on_file(house, intent.order_id)
     assert filed.attempts[0].outcome == "delivered"
-    assert filed.audit == ["esims.outcome_unknown", "esims.provisioned"]
+    assert filed.audit == ["esims.activation_started", "esims.outcome_unknown", "esims.provisioned"]
     assert filed.jobs == 1
 
 
@@ -107,7 +116,7 @@ async def test_storing_an_answer_twice_changes_nothing(house: House, provider: C
     again, _ = await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", result)
     assert again == first
     filed = await on_file(house, intent.order_id)
-    assert (filed.audit, filed.jobs) == (["esims.provisioned"], 1)
+    assert (filed.audit, filed.jobs) == (["esims.activation_started", "esims.provisioned"], 1)
 
 
 async def test_a_late_answer_after_not_issued_is_taken_while_nothing_else_was_bought(
@@ -135,7 +144,7 @@ async def test_a_late_answer_after_another_was_bought_is_surplus_and_kept(
     assert "esims.surplus" in filed.audit
 
 
-async def test_a_late_answer_while_another_call_is_under_way_is_surplus(
+async def test_a_late_answer_settles_the_order_and_what_the_call_under_way_brings_is_surplus(
     house: House, provider: ConnectedYou, activations: Activations, supplier: StandIn
 ) -> None:
     intent, esim_id = await an_unknown(house, provider)
@@ -147,10 +156,11 @@ async def test_a_late_answer_while_another_call_is_under_way_is_surplus(
 
     await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", late)
     supplier.release()
-    bought = await flying
+    second = await flying
     filed = await on_file(house, intent.order_id)
-    assert bought.is_first
-    assert [attempt.outcome for attempt in filed.attempts] == ["surplus", "delivered"]
+    assert not second.is_first
+    assert second.esim.activation_code == late.activation_code
+    assert [attempt.outcome for attempt in filed.attempts] == ["delivered", "surplus"]
 
 
 async def test_an_answer_that_arrives_while_the_database_is_away_is_stored_when_it_is_back(
@@ -221,7 +231,7 @@ async def test_a_person_settles_an_unknown_as_issued(house: House, provider: Con
     )
     assert (esim.status, esim.activation_code, esim.iccid) == ("provisioned", CODE, iccid.text)
     filed = await on_file(house, intent.order_id)
-    assert filed.audit == ["esims.outcome_unknown", "esims.resolved_issued"]
+    assert filed.audit == ["esims.activation_started", "esims.outcome_unknown", "esims.resolved_issued"]
     assert filed.jobs == 1
 
 
@@ -266,3 +276,107 @@ async def test_a_code_that_another_esim_holds_cannot_be_typed_in(
     _, second = await an_unknown(house, provider)
     with pytest.raises(CannotResolve, match="activation code"):
         await resolve_issued(house.db, house.vault, second, code=CODE, iccid=None, reason="two", actor="cli:eva")
+
+
+async def test_a_late_answer_after_a_refused_second_try_is_the_orders_esim(
+    house: House, provider: ConnectedYou, activations: Activations, supplier: StandIn
+) -> None:
+    intent, esim_id = await an_unknown(house, provider)
+    late = await the_answer(provider, intent)
+    await resolve_not_issued(house.db, house.vault, esim_id, reason="their portal shows none", actor="cli:eva")
+    supplier.script("status_422")
+    with pytest.raises(SupplierRefused):
+        await activations.activate(intent.order_id, actor="key:1")
+    esim, _ = await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", late)
+    assert esim.status == "provisioned"
+    assert not (await activations.activate(intent.order_id, actor="key:1")).is_first
+    assert len(supplier.issued) == 1
+
+
+async def test_words_that_come_too_late_stay_on_their_attempt_and_on_the_trail(
+    house: House, provider: ConnectedYou
+) -> None:
+    intent, _ = await an_unknown(house, provider)
+    late = SupplierOutcomeUnknown("late", answer=Answer(503, b"we are sorry"))
+    for _ in range(2):
+        await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", late)
+    filed = await on_file(house, intent.order_id)
+    [attempt] = filed.attempts
+    assert (filed.profile.status, attempt.outcome, attempt.response_status) == ("unknown", "unknown", 503)
+    assert (
+        house.vault.keyring.open(attempt.response_body, attempt_place("response_body", attempt.id)) == b"we are sorry"
+    )
+    assert filed.profile.provider_payload is not None
+    assert filed.audit.count("esims.outcome_unknown") == 2  # the sweep's, and the late one's, once
+
+
+async def test_an_answer_whose_attempt_the_database_has_forgotten_is_filed_again(
+    house: House, provider: ConnectedYou, activations: Activations, supplier: StandIn
+) -> None:
+    supplier.script("hold")
+    order_id = await an_order(house.db)
+    flying = asyncio.create_task(activations.activate(order_id, actor="key:1"))
+    await supplier.wait_until_held(1)
+    async with house.db.begin() as connection:  # what a failover to a standby that lags behind does
+        await connection.execute(text("DELETE FROM provisioning_attempts"))
+        await connection.execute(text("UPDATE esim_profiles SET status = 'pending'"))
+    supplier.release()
+    assert (await flying).esim.status == "provisioned"
+    assert not (await activations.activate(order_id, actor="key:1")).is_first
+    assert len(supplier.issued) == 1
+
+
+async def test_a_failure_whose_attempt_the_database_has_forgotten_leaves_an_unknown(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    supplier.script("hold")
+    order_id = await an_order(house.db)
+    flying = asyncio.create_task(activations.activate(order_id, actor="key:1"))
+    await supplier.wait_until_held(1)
+    async with house.db.begin() as connection:
+        await connection.execute(text("DELETE FROM provisioning_attempts"))
+        await connection.execute(text("UPDATE esim_profiles SET status = 'pending'"))
+    supplier.release(then="close_after")
+    with pytest.raises(SupplierOutcomeUnknown):
+        await flying
+    assert (await on_file(house, order_id)).profile.status == "unknown"
+
+
+async def test_a_database_that_is_read_only_for_a_while_loses_no_answer(
+    house: House, activations: Activations, supplier: StandIn, database_url: str
+) -> None:
+    name = conninfo_to_dict(database_url)["dbname"]
+    supplier.script("hold")
+    order_id = await an_order(house.db)
+    flying = asyncio.create_task(activations.activate(order_id, actor="key:1"))
+    await supplier.wait_until_held(1)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        supplier.release()
+        for _ in range(100):  # the answer is there, and refused at least once
+            await asyncio.sleep(0.02)
+            assert not flying.done()
+        connection.execute("SET default_transaction_read_only = off")
+        connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+    assert (await flying).esim.status == "provisioned"
+
+
+async def test_a_second_429_does_not_shorten_the_hold(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    first, second, third = [await an_order(house.db) for _ in range(3)]
+    supplier.script("hold", "hold")
+    calls = [asyncio.create_task(activations.activate(order_id, actor="key:1")) for order_id in (first, second)]
+    await supplier.wait_until_held(2)
+    supplier.release(1, then="status_429_seconds-120")
+    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+    supplier.release(1, then="status_429_seconds-1")
+    await asyncio.wait(calls)
+    assert [type(call.exception()) for call in calls] == [SupplierRateLimited] * 2
+    with pytest.raises(ProviderOnHold) as held:
+        await activations.activate(third, actor="key:1")
+    assert held.value.retry_after_s is not None
+    assert held.value.retry_after_s > 60

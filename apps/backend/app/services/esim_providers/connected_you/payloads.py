@@ -70,7 +70,7 @@ def _data_of(answer: Answer) -> dict[str, Any]:
         # Bytes that are no UTF-8, and raw control characters, are let through: the code stands beside them. Within the code
         # the former become surrogates, which no code holds.
         text = answer.body.decode(json.detect_encoding(answer.body), "surrogateescape")
-        body = json.loads(text, strict=False, parse_int=_Number, parse_float=_Number, parse_constant=_Number)
+        body = json.loads(text, strict=False, parse_int=_Number, parse_float=_Number)
     except (ValueError, RecursionError) as error:
         raise SupplierOutcomeUnknown("ConnectedYou's answer is not readable JSON", answer=answer) from error
     data = body.get("data") if isinstance(body, dict) else None
