@@ -25,7 +25,9 @@ HTTP_SECONDS = Histogram(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20),
 )
 ESIMS_UNKNOWN = Gauge(
-    "tribi_esims_unknown", "eSIMs whose last attempt ended without a clear answer: a person must settle them."
+    "tribi_esims_unknown",
+    "eSIMs whose last attempt ended without a clear answer: a person must settle them.",
+    multiprocess_mode="mostrecent",
 )
 ORDERS_UNFULFILLED = Gauge(
     "tribi_orders_unfulfilled", "Paid orders that are not provisioned 15 minutes later.", multiprocess_mode="mostrecent"

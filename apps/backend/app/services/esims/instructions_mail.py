@@ -9,6 +9,7 @@ from app.install_links import install_links
 from app.qr import QrImpossible, qr_png
 from app.services.esims.esim import Esim
 from app.values.activation_code import ActivationCode
+from app.values.email_address import ascii_email
 
 _IPHONE = (
     "Open Settings, Mobile Data (or Cellular), Add eSIM.",
@@ -36,7 +37,7 @@ def instructions_mail(
     test = "" if esim.is_live else "TEST "
     message["Subject"] = f"{test}Your eSIM: {plan_name}"
     message["From"] = sender
-    message["To"] = Address(display_name=to_name, addr_spec=to_address)
+    message["To"] = Address(display_name=to_name, addr_spec=ascii_email(to_address))
     message["Date"] = format_datetime(localtime())
     message["Message-ID"] = f"<esim-{esim.id}-instructions@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"

@@ -114,6 +114,20 @@ async def test_the_message_holds_what_installs(
     assert "TEST" not in message["Subject"]
 
 
+async def test_an_address_with_letters_of_its_own_country_is_written_as_mail_servers_read_it(
+    mailing_house: House, activations: Activations, mailbox: Mailbox
+) -> None:
+    esim_id = await an_esim(mailing_house, activations)
+    async with mailing_house.db.begin() as connection:
+        await connection.execute(
+            text("UPDATE orders SET customer_email = 'zoe@exämple.com', customer_name = 'Zoë Ünal'")
+        )
+    await announce_provisioned(mailing_house, esim_id)
+    [message] = mailbox.messages
+    [address] = message["To"].addresses
+    assert (address.addr_spec, address.display_name) == ("zoe@xn--exmple-cua.com", "Zoë Ünal")
+
+
 async def test_an_esim_that_is_not_live_says_test(
     mailing_house: House, make_activations: MakeActivations, mailbox: Mailbox
 ) -> None:
