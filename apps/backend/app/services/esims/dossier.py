@@ -55,6 +55,6 @@ def _readable(body: bytes | None) -> Any:  # noqa: ANN401 - whatever a provider 
         return None
     text = body.decode("utf-8", "replace")
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=str)  # NaN is no JSON (RFC 8259 section 6), yet some send it
     except (ValueError, RecursionError):
         return text
