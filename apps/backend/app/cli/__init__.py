@@ -42,7 +42,7 @@ def main() -> None:
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal can't spell is no reason to fail
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="tribi", standalone_mode=False))
     except TyperException as error:
         _explain(error)
     except typer.Abort:
