@@ -138,7 +138,9 @@ class Activations:
             except DatabaseUnavailable as error:
                 raise DatabaseUnavailable(str(error), public_message=_GOES_ON) from error
         if flight.task.cancelled():
-            raise SupplierOutcomeUnknown("this server had to end before the activation did: the recovery sweep settles it")
+            raise SupplierOutcomeUnknown(
+                "this server had to end before the activation did: the recovery sweep settles it"
+            )
         activation = flight.task.result()
         return activation if is_starter else Activation(activation.esim, is_done=activation.is_done)
 
