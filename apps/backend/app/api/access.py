@@ -49,7 +49,8 @@ class Office:
     base_url: str
 
 
-def _office(request: Request) -> Office:
+# Dependencies are async although they wait for nothing: FastAPI sends each of the others through a thread, for a millisecond.
+async def _office(request: Request) -> Office:
     office: Office = request.app.state.office
     return office
 
@@ -58,7 +59,7 @@ UnsettledOffice = Annotated[Office, Depends(_office)]
 """Its database may be away or not migrated."""
 
 
-def _settled(office: UnsettledOffice) -> Office:
+async def _settled(office: UnsettledOffice) -> Office:
     """
     Raises:
         DatabaseUnavailable: the database hasn't been reached since the start, or isn't migrated.

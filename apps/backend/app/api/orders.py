@@ -73,7 +73,7 @@ _EXAMPLE = {
 }
 
 
-def idempotency_key(request: Request) -> str:
+async def idempotency_key(request: Request) -> str:
     """
     The `Idempotency-Key` header, bare or as a string of RFC 8941.
 
