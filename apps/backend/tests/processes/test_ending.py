@@ -82,7 +82,7 @@ async def test_a_second_ctrl_c_ends_at_once_and_says_that_something_was_left(sit
     await refuses(server)
     server.send(signal.SIGINT)
     assert await server.ended() == 1
-    assert await call in {0, 500}
+    assert await call in {0, 502}  # no answer at all, or the problem document of an unknown outcome
     assert server.events("server.gave_up")
     assert await site.outcomes(order_id) == [None]
 
