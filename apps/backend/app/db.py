@@ -136,9 +136,8 @@ def _leave_out_details(context: ExceptionContext) -> None:
     """PostgreSQL's DETAIL repeats the row, names and addresses included. An error's text goes without; its `diag` has it still."""
     error, wrapped = context.original_exception, context.sqlalchemy_exception
     if isinstance(error, ReadOnlySqlTransaction):
-        context.is_disconnect = (
-            True  # a primary that has become a standby, or a full disk: away, and not to be kept in the pool
-        )
+        # A primary that has become a standby, or a full disk: away, and not to be kept in the pool.
+        context.is_disconnect = True
     if isinstance(error, psycopg.Error) and wrapped is not None:
         error.args = (str(error).partition("\n")[0],)
         wrapped.args = (reason_of(wrapped),)

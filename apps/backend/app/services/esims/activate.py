@@ -153,9 +153,8 @@ class Activations:
         """
         self._is_closing = True
         stop_by = asyncio.get_running_loop().time() + within_s
-        while (
-            pending := {flight.task for flight in self._flights.values()} | self._errands
-        ):  # a flight may leave an errand
+        # Again and again, since a flight may leave an errand.
+        while pending := {flight.task for flight in self._flights.values()} | self._errands:
             left_s = stop_by - asyncio.get_running_loop().time()
             _, unfinished = await asyncio.wait(pending, timeout=max(left_s, 0))
             if unfinished and left_s <= 0:
@@ -272,9 +271,8 @@ class Activations:
             except Exception:
                 if is_fallback:
                     log.exception("esims.answer_not_storable", order_id=intent.order_id, attempt_id=intent.attempt_id)
-                    await asyncio.sleep(
-                        _STORE_RETRY_S[-1]
-                    )  # kept while this process lives: it may be all there is of the eSIM
+                    # Kept while this process lives: it may be all there is of the eSIM.
+                    await asyncio.sleep(_STORE_RETRY_S[-1])
                     continue
                 # A bug of ours may not lose what was paid for: the provider's words are kept for a person to settle.
                 log.exception("esims.answer_not_storable", order_id=intent.order_id, attempt_id=intent.attempt_id)

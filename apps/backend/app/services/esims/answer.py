@@ -293,40 +293,29 @@ async def _record_late(
 
 async def _keep_words(connection: AsyncConnection, vault: Vault, intent: Intent, verdict: Verdict) -> bool:
     """What came too late to settle anything stays on its attempt for the person who does. Returns False if it is there already."""
-    answer = verdict.answer
-    kept = await connection.execute(
-        _KEEP_WORDS,
-        {
-            "attempt_id": intent.attempt_id,
-            "response_status": answer.status if answer else None,
-            "response_body": vault.keyring.seal(answer.body, attempt_place("response_body", intent.attempt_id))
-            if answer
-            else None,
-            "error": _storable(verdict.error),
-        },
-    )
-    if kept.rowcount and answer:
-        payload = vault.keyring.seal(answer.body, place_of("provider_payload", intent.profile_id))
+    kept = await connection.execute(_KEEP_WORDS, _words(vault, intent.attempt_id, verdict))
+    if kept.rowcount and verdict.answer:
+        payload = vault.keyring.seal(verdict.answer.body, place_of("provider_payload", intent.profile_id))
         await connection.execute(_KEEP_PAYLOAD, {"profile_id": intent.profile_id, "payload": payload})
     return bool(kept.rowcount)
 
 
 async def _close_attempt(connection: AsyncConnection, vault: Vault, attempt_id: int, verdict: Verdict) -> None:
+    ending = {"outcome": verdict.outcome, "problem": verdict.problem, "retry_after_s": verdict.retry_after_s}
+    await connection.execute(_CLOSE_ATTEMPT, ending | _words(vault, attempt_id, verdict))
+
+
+def _words(vault: Vault, attempt_id: int, verdict: Verdict) -> dict[str, Any]:
+    """What was said on an attempt, sealed for it."""
     answer = verdict.answer
-    await connection.execute(
-        _CLOSE_ATTEMPT,
-        {
-            "attempt_id": attempt_id,
-            "outcome": verdict.outcome,
-            "problem": verdict.problem,
-            "retry_after_s": verdict.retry_after_s,
-            "response_status": answer.status if answer else None,
-            "response_body": vault.keyring.seal(answer.body, attempt_place("response_body", attempt_id))
-            if answer
-            else None,
-            "error": _storable(verdict.error),
-        },
-    )
+    return {
+        "attempt_id": attempt_id,
+        "response_status": answer.status if answer else None,
+        "response_body": vault.keyring.seal(answer.body, attempt_place("response_body", attempt_id))
+        if answer
+        else None,
+        "error": _storable(verdict.error),
+    }
 
 
 def _delivered_values(vault: Vault, profile_id: int, result: Delivered) -> dict[str, Any]:
