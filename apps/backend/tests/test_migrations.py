@@ -278,6 +278,7 @@ BASE: LiteralString = """
         VALUES (1, 2, 'LOCAL', false, 'order-2', 'sealed', 'system', now());
     INSERT INTO outgoing_mails (profile_id, kind) VALUES (1, 'instructions');
     INSERT INTO installation (id, fingerprint_key) VALUES (1, 'sealed');
+    INSERT INTO provider_states (provider) VALUES ('CONNECTED_YOU');
     SELECT setval(format('%I_id_seq', name), 100) FROM unnest(ARRAY['service_keys', 'esim_profiles', 'provisioning_attempts']) name;
 """
 
@@ -333,6 +334,13 @@ REFUSED: list[tuple[str, LiteralString]] = [
     ("ck_outgoing_mails_kind", "UPDATE outgoing_mails SET kind = 'advertising'"),
     ("ck_outgoing_mails_one_ending", "UPDATE outgoing_mails SET sent_at = now(), refused_at = now()"),
     ("ck_installation_one_row", "INSERT INTO installation (id, fingerprint_key) VALUES (2, 'sealed')"),
+    # an open circuit says why, and when it is probed
+    ("ck_provider_states_open_circuit_is_whole", "UPDATE provider_states SET circuit_opened_at = now()"),
+    ("ck_provider_states_open_circuit_is_whole", "UPDATE provider_states SET circuit_reason = 'provider-refused'"),
+    (
+        "ck_provider_states_open_circuit_is_whole",
+        "UPDATE provider_states SET circuit_opened_at = now(), circuit_reason = 'provider-refused'",
+    ),
 ]
 
 

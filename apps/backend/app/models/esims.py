@@ -101,6 +101,8 @@ class ProvisioningAttempt(Base):
     partner_id: Mapped[String | None]
     request: Mapped[Sealed]
     """The exact body sent."""
+    is_replay: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
+    """The same order sent again to find out how an unknown attempt ended; the profile stays `unknown` meanwhile."""
     requested_by: Mapped[String]
     """Who asked, in the form of `audit_log.actor`."""
     opened_at: Mapped[CreatedAt]

@@ -2,11 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, DateTime, Integer, LargeBinary, Text, func
+from sqlalchemy import CheckConstraint, DateTime, Integer, LargeBinary, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
-from app.models.columns import CreatedAt
+from app.models.columns import CreatedAt, Instant, String
 
 
 class Installation(Base):
@@ -33,8 +33,23 @@ class ProviderState(Base):
     """What holds a provider back, for all processes."""
 
     __tablename__ = "provider_states"
+    __table_args__ = (
+        CheckConstraint(
+            "(circuit_opened_at IS NULL) = (circuit_reason IS NULL) AND (circuit_opened_at IS NULL) = (probe_at IS NULL)",
+            name="open_circuit_is_whole",
+        ),
+    )
 
     provider: Mapped[str] = mapped_column(Text, primary_key=True)
     rate_limited_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     """The provider answered 429 with `Retry-After`: nothing is sent before then."""
+    failures_in_a_row: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    """Calls in a row that failed for the provider's sake and not for one order's."""
+    circuit_opened_at: Mapped[Instant | None]
+    """Nothing is sent but probes since then; None while the circuit is closed."""
+    circuit_reason: Mapped[String | None]
+    """The problem type of the failure that opened it."""
+    probe_at: Mapped[Instant | None]
+    """From when on one call may go out to see whether the provider is well again."""
+    failed_probes: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())

@@ -16,8 +16,9 @@ from typing import Any
 
 import structlog
 
-from app import metrics
+from app import failpoints, metrics
 from app.errors import DatabaseUnavailable
+from app.failpoints import Point
 from app.house import House
 from app.services.esim_providers import (
     Delivered,
@@ -233,6 +234,7 @@ class Activations:
             metrics.PROVIDER_SECONDS.labels(self._provider.name).time(),
         ):
             try:
+                failpoints.reached(Point.INTENT_COMMITTED, intent.order.reference)
                 return await self._provider.provision(intent.order, may_send=intent.may_send)
             except SupplierNotConfigured as error:
                 return SupplierOutcomeUnknown(str(error), answer=error.answer)  # not a word for it after the intent
@@ -264,7 +266,9 @@ class Activations:
         while True:
             try:
                 async with asyncio.timeout(_STORE_WITHIN_S):
-                    return await record_answer(self._db, self._house.vault, intent, self._provider.name, result)
+                    stored = await record_answer(self._db, self._house.vault, intent, self._provider.name, result)
+                    failpoints.reached(Point.ANSWER_COMMITTED, intent.order.reference)
+                    return stored
             except (DatabaseUnavailable, TimeoutError) as error:
                 log.warning("esims.answer_waits_for_database", order_id=intent.order_id, reason=str(error))
                 await asyncio.sleep(next(pauses_s))

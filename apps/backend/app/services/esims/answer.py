@@ -9,9 +9,10 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app import metrics
+from app import failpoints, metrics
 from app.audit import Tag, record
 from app.db import Database, violated_constraint
+from app.failpoints import Point
 from app.models import EsimProfile, ProviderState, ProvisioningAttempt
 from app.queue import Job, enqueue
 from app.services.esim_providers import (
@@ -191,6 +192,7 @@ async def record_answer(
 
 async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, result: Result) -> Esim:
     verdict = verdict_on(result)
+    failpoints.reached(Point.ANSWER_BEGUN, intent.order.reference)
     key = {"profile_id": intent.profile_id, "attempt_id": intent.attempt_id}
     # First, so that what follows sees what an intent still being committed, a sweep or a person has written.
     await connection.execute(_LOCK_PROFILE, {"profile_id": intent.profile_id})
@@ -214,6 +216,7 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
         ).one_or_none()
     if row is None:
         return await _record_late(connection, vault, intent, provider, result)
+    failpoints.reached(Point.ANSWER_SETTLED, intent.order.reference)
 
     await _close_attempt(connection, vault, intent.attempt_id, verdict)
     await record(
@@ -223,6 +226,7 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
         await connection.execute(_HOLD_PROVIDER, {"provider": provider, "retry_after_s": result.retry_after_s})
     if isinstance(result, Delivered):
         await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=intent.profile_id)
+    failpoints.reached(Point.ANSWER_WRITTEN, intent.order.reference)
     return esim_of(row, vault)
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import failpoints
 from app.audit import Tag, record
 from app.errors import NotFound
+from app.failpoints import Point
 from app.models import EsimProfile, Order, PlanCode, ProviderState, ProvisioningAttempt
 from app.services.esim_providers import EsimProvider, PreparedOrder, ProvisionRequest
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderOnHold
@@ -25,6 +27,11 @@ SEND_WITHIN_S = 2
 
 # CLOCK_BOOTTIME goes on while a machine sleeps; where there is none (macOS), CLOCK_MONOTONIC does that.
 _BOOT_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def reference_of(order_id: int) -> str:
+    """Our stable name for an order towards every provider."""
+    return f"order-{order_id}"
 
 
 def boot_clock() -> float:
@@ -162,9 +169,12 @@ async def declare_intent(
         ProviderOnHold: the provider asked to wait.
         SupplierNotConfigured: a setting or the plan's code is missing.
     """
+    reference = reference_of(order_id)
+    failpoints.reached(Point.INTENT_BEGUN, reference)
     row = (await connection.execute(_LOCK, {"order_id": order_id, "provider": provider.name})).one_or_none()
     if row is None:
         raise NotFound
+    failpoints.reached(Point.INTENT_LOCKED, reference)
     # Looked at once more rather than selected with the lock: who has waited for a row lock sees the row as it is now,
     # but other tables as they were before (PostgreSQL, READ COMMITTED).
     if row.status not in {"pending", "refused"} or row.order_status != "paid":
@@ -180,7 +190,7 @@ async def declare_intent(
     prepared = provider.prepare(
         ProvisionRequest(
             order_id=order_id,
-            reference=f"order-{order_id}",
+            reference=reference,
             # the code as sold; where it was sold without one (or for another provider), the catalogue's of today
             plan_code=(snapshot["external_id"] if snapshot["provider"] == provider.name else None) or row.external_id,
             plan_name=snapshot["name"],
@@ -209,7 +219,9 @@ async def declare_intent(
         _PROVISIONING, {"profile_id": row.profile_id, "provider": provider.name, "is_live": provider.is_live}
     )
     await record(connection, actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=attempt_id)
-    return Intent(attempt_id, row.profile_id, order_id, prepared, actor)
+    intent = Intent(attempt_id, row.profile_id, order_id, prepared, actor)
+    failpoints.reached(Point.INTENT_WRITTEN, reference)
+    return intent
 
 
 async def file_again(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, is_live: bool) -> Intent:

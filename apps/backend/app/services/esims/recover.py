@@ -4,10 +4,13 @@ import structlog
 from sqlalchemy import func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import failpoints
 from app.audit import SYSTEM, Tag, record
 from app.db import Database
+from app.failpoints import Point
 from app.models import EsimProfile, ProvisioningAttempt
 from app.services.esim_providers import SupplierOutcomeUnknown
+from app.services.esims.intent import reference_of
 
 SWEEP_INTERVAL_S = 5
 _BATCH = 500
@@ -34,7 +37,11 @@ async def sweep(db: Database) -> int:
     """
     async with db.begin() as connection:
         overdue = (await connection.execute(_OVERDUE)).all()
+        for row in overdue:
+            failpoints.reached(Point.SWEEP_LOCKED, reference_of(row.order_id))
         swept = [row for row in overdue if await _give_up(connection, row.id, row.attempt_id)]
+        for row in swept:
+            failpoints.reached(Point.SWEEP_WRITTEN, reference_of(row.order_id))
     for row in swept:
         log.error(
             "esims.outcome_unknown",

@@ -19,6 +19,8 @@ from weakref import WeakSet
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
+from app import failpoints
+from app.failpoints import Point
 from app.services.esim_providers.connected_you.client import Exchange
 from app.services.esim_providers.contract import (
     MAX_ANSWER_BYTES,
@@ -43,6 +45,7 @@ _MOST_MEMBERS = 16
 
 @dataclass(slots=True)
 class _Sending:
+    reference: str
     may_send: Callable[[], bool]
     used: WeakSet[ResponseHandler]
     """Connections that have carried an order."""
@@ -65,11 +68,14 @@ class _GuardedRequest(aiohttp.ClientRequest):
         sending, protocol = _sending.get(), conn.protocol
         if protocol is None or (protocol in sending.used and _holds_something(conn)):
             raise _WentBad
+        failpoints.reached(Point.CALL_SENDING, sending.reference)
         if not sending.may_send():
             raise _TooLate
         sending.begun = True
         sending.used.add(protocol)
-        return await super().send(conn)
+        response = await super().send(conn)
+        failpoints.reached(Point.CALL_SENT, sending.reference)
+        return response
 
 
 def _holds_something(conn: aiohttp.connector.Connection) -> bool:
@@ -112,15 +118,18 @@ class Wire:
 
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         """As `Line.send`. What was received of a broken answer is kept on the error."""
-        sending = _Sending(may_send, self._used)
+        sending = _Sending(order.reference, may_send, self._used)
         _sending.set(sending)
         received = bytearray()
         status: int | None = None
         try:
             async with asyncio.timeout(self._timeout_s):
+                failpoints.reached(Point.CALL_CONNECTING, order.reference)
                 async with await self._connected(order, sending) as response:
                     status = response.status
+                    failpoints.reached(Point.CALL_HEADED, order.reference)
                     await _read(response, received)
+                    failpoints.reached(Point.CALL_ANSWERED, order.reference)
                     return Exchange(
                         Answer(status, _decompressed(bytes(received), response.headers.get("Content-Encoding", ""))),
                         response.headers.get("Retry-After"),
