@@ -9,6 +9,7 @@ import json
 import re
 import ssl
 import threading
+import time
 import tracemalloc
 import unicodedata
 import uuid
@@ -752,6 +753,21 @@ async def test_connected_you_cannot_fill_our_memory() -> None:
                 assert peak - before < 20 * 1024 * 1024, fault
         finally:
             tracemalloc.stop()
+
+
+async def test_connected_you_is_still_heard_by_a_process_that_slept_over_its_deadline() -> None:
+    async with StandInChild() as child, provider_at(child.url, timeout_s=0.5) as provider:
+        await child.post("script", {"faults": ["hold"]})
+        call = asyncio.create_task(bought(provider))
+        await child.get("wait?held=1")
+        fell_asleep_at = time.monotonic()
+        # What follows doesn't give way to the event loop: to it, this process sleeps.
+        asked = StandInChild._ask  # noqa: SLF001 - its public form waits in the loop
+        asked(child, "POST", "release", {})
+        while asked(child, "GET", "requests", None)[0]["ended"] != "answered":  # type: ignore[index]  # a list of dicts
+            pass
+        time.sleep(max(0, fell_asleep_at + 2 - time.monotonic()))  # noqa: ASYNC251
+        assert (await call).provider_reference is not None
 
 
 # --- ConnectedYou's wire: what is sent, and what surely wasn't

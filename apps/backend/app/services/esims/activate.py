@@ -4,14 +4,13 @@
     slot          a place in the queue to the provider
     transaction   the intent: the attempt and its exact request on file       (`intent.py`)
     the call      no transaction, no connection held
-    transaction   the answer, kept until the database takes it                (`answer.py`)
+    transaction   the answer, kept until the database takes it     (`keep.py`, `answer.py`)
 
 Within a process all calls for one order share one flight; a flight that finds the order under way elsewhere waits for that one.
 """
 
 import asyncio
 from dataclasses import dataclass, field
-from itertools import chain, repeat
 from typing import Any
 
 import structlog
@@ -30,10 +29,11 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
 )
-from app.services.esims.answer import Result, record_answer, verdict_on
+from app.services.esims.answer import Result, verdict_on
 from app.services.esims.errors import ProviderBusy, ShuttingDown
 from app.services.esims.esim import Esim, esim_by_order
 from app.services.esims.intent import AlreadyProvisioned, Intent, UnderWay, declare_intent, look
+from app.services.esims.keep import keep_answer
 from app.services.esims.watch import Closed, Watch
 
 DRAIN_MARGIN_S = 10
@@ -45,12 +45,6 @@ _GOES_ON = (
     "Tribi cannot reach its database at the moment. The activation of this order may be under way, and an eSIM may have been "
     "bought: it is kept. Send the request again a little later; nothing is bought twice."
 )
-
-_STORE_WITHIN_S = 30
-"""A database that has said nothing for so long is away; storing twice is harmless."""
-
-_STORE_RETRY_S = (0.1, 0.2, 0.5, 1.0, 2.0)
-"""Pauses between tries to store an answer while the database is away; the last one repeats."""
 
 log = structlog.get_logger()
 
@@ -219,7 +213,7 @@ class Activations:
             if isinstance(intent, Intent):
                 # Only the commit's acknowledgement may be lost: the attempt may be on file and must not stay open.
                 not_sent = SupplierUnreachable("the database went away before the order could be sent")
-                errand = asyncio.create_task(self._store(intent, not_sent))
+                errand = asyncio.create_task(keep_answer(self._house, intent, self._provider.name, not_sent))
                 self._errands.add(errand)
                 errand.add_done_callback(self._errands.discard)
             raise
@@ -246,7 +240,7 @@ class Activations:
                 return SupplierOutcomeUnknown(f"the provider's adapter failed: {type(error).__name__}")
 
     async def _conclude(self, intent: Intent, result: Result) -> Activation:
-        esim, result = await self._store(intent, result)
+        esim, result = await keep_answer(self._house, intent, self._provider.name, result)
         metrics.ACTIVATIONS.labels(self._provider.name, verdict_on(result).outcome).inc()
         if isinstance(result, EsimProvisioningError):
             self._report(intent.order_id, result)
@@ -258,32 +252,6 @@ class Activations:
             )
         is_ours = isinstance(result, Delivered) and esim.activation_code == result.activation_code
         return Activation(esim, is_first=is_ours, is_done=esim.status == "provisioned")
-
-    async def _store(self, intent: Intent, result: Result) -> tuple[Esim, Result]:
-        """Keeps the answer until the database takes it."""
-        pauses_s = chain(_STORE_RETRY_S, repeat(_STORE_RETRY_S[-1]))
-        is_fallback = False
-        while True:
-            try:
-                async with asyncio.timeout(_STORE_WITHIN_S):
-                    stored = await record_answer(self._db, self._house.vault, intent, self._provider.name, result)
-                    failpoints.reached(Point.ANSWER_COMMITTED, intent.order.reference)
-                    return stored
-            except (DatabaseUnavailable, TimeoutError) as error:
-                log.warning("esims.answer_waits_for_database", order_id=intent.order_id, reason=str(error))
-                await asyncio.sleep(next(pauses_s))
-            except Exception:
-                if is_fallback:
-                    log.exception("esims.answer_not_storable", order_id=intent.order_id, attempt_id=intent.attempt_id)
-                    # Kept while this process lives: it may be all there is of the eSIM.
-                    await asyncio.sleep(_STORE_RETRY_S[-1])
-                    continue
-                # A bug of ours may not lose what was paid for: the provider's words are kept for a person to settle.
-                log.exception("esims.answer_not_storable", order_id=intent.order_id, attempt_id=intent.attempt_id)
-                result, is_fallback = (
-                    SupplierOutcomeUnknown("the answer could not be stored as it came", answer=result.answer),
-                    True,
-                )
 
     async def _join(self, order_id: int, closed: Closed) -> Activation:
         elsewhere = "an activation by another process failed"

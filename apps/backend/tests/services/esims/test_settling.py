@@ -1,6 +1,7 @@
 """Attempts whose answer is late, lost or never comes: the sweep, late answers, and a person's word."""
 
 import asyncio
+from typing import Any
 
 import psycopg
 import pytest
@@ -206,6 +207,23 @@ async def test_a_commit_of_the_intent_that_was_not_acknowledged_is_closed_as_not
     filed = await on_file(house, order_id)
     assert (filed.profile.status, [attempt.outcome for attempt in filed.attempts]) == ("pending", ["not_sent"])
     assert supplier.request_count == 0
+
+
+async def test_an_error_of_our_own_that_passes_costs_no_answer(
+    house: House, activations: Activations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = answer._delivered_values  # noqa: SLF001 - broken once
+    errors = iter([ZeroDivisionError()])
+
+    def broken_once(*told: Any) -> dict[str, Any]:
+        for error in errors:
+            raise error
+        return sound(*told)
+
+    monkeypatch.setattr(answer, "_delivered_values", broken_once)
+    order_id = await an_order(house.db)
+    assert (await activations.activate(order_id, actor="key:1")).is_first
+    assert [attempt.outcome for attempt in (await on_file(house, order_id)).attempts] == ["delivered"]
 
 
 async def test_an_answer_that_cannot_be_stored_as_it_came_keeps_its_words_for_a_person(

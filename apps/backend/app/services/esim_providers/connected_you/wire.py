@@ -10,10 +10,11 @@ import random
 import selectors
 import ssl
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 from weakref import WeakSet
 
 import aiohttp
@@ -36,6 +37,9 @@ How long an idle connection may be used again. Far below any supplier's own limi
 closed by them in the moment in which an order is written to it: that would be an unknown outcome for nothing.
 """
 
+_AWAKE_S = 1.0
+"""A process that slept over its deadline (stopped, swapped out, a laptop's lid) reads for so long what waits in its socket."""
+
 _RETRY_PAUSE_S = (0.1, 0.3)
 """How long the quiet retry waits, at random between these: time for a listener to come back."""
 
@@ -45,11 +49,13 @@ _MOST_MEMBERS = 16
 
 @dataclass(slots=True)
 class _Sending:
-    reference: str
+    order: PreparedOrder
     may_send: Callable[[], bool]
     used: WeakSet[ResponseHandler]
     """Connections that have carried an order."""
     begun: bool = False
+    status: int | None = None
+    received: bytearray = field(default_factory=bytearray)
 
 
 _sending: ContextVar[_Sending] = ContextVar("sending")
@@ -68,13 +74,13 @@ class _GuardedRequest(aiohttp.ClientRequest):
         sending, protocol = _sending.get(), conn.protocol
         if protocol is None or (protocol in sending.used and _holds_something(conn)):
             raise _WentBad
-        failpoints.reached(Point.CALL_SENDING, sending.reference)
+        failpoints.reached(Point.CALL_SENDING, sending.order.reference)
         if not sending.may_send():
             raise _TooLate
         sending.begun = True
         sending.used.add(protocol)
         response = await super().send(conn)
-        failpoints.reached(Point.CALL_SENT, sending.reference)
+        failpoints.reached(Point.CALL_SENT, sending.order.reference)
         return response
 
 
@@ -118,22 +124,9 @@ class Wire:
 
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         """As `Line.send`. What was received of a broken answer is kept on the error."""
-        sending = _Sending(order.reference, may_send, self._used)
-        _sending.set(sending)
-        received = bytearray()
-        status: int | None = None
+        sending = _Sending(order, may_send, self._used)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                failpoints.reached(Point.CALL_CONNECTING, order.reference)
-                async with await self._connected(order, sending) as response:
-                    status = response.status
-                    failpoints.reached(Point.CALL_HEADED, order.reference)
-                    await _read(response, received)
-                    failpoints.reached(Point.CALL_ANSWERED, order.reference)
-                    return Exchange(
-                        Answer(status, _decompressed(bytes(received), response.headers.get("Content-Encoding", ""))),
-                        response.headers.get("Retry-After"),
-                    )
+            return await _within(self._timeout_s, self._exchange(sending))
         except Exception as error:
             what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             if not sending.begun:
@@ -141,17 +134,33 @@ class Wire:
                     f"ConnectedYou cannot be reached, {order.reference} was not sent: {what}"
                 ) from error
             # Whatever it is that went wrong after the first byte: an eSIM may have been issued.
-            answer = Answer(status, bytes(received[:MAX_ANSWER_BYTES])) if status is not None else None
+            answer = (
+                Answer(sending.status, bytes(sending.received[:MAX_ANSWER_BYTES]))
+                if sending.status is not None
+                else None
+            )
             raise SupplierOutcomeUnknown(
                 f"ConnectedYou's answer for {order.reference} was lost: {what}", answer=answer
             ) from error
 
-    async def _connected(self, order: PreparedOrder, sending: _Sending) -> aiohttp.ClientResponse:
+    async def _exchange(self, sending: _Sending) -> Exchange:
+        _sending.set(sending)
+        reference = sending.order.reference
+        failpoints.reached(Point.CALL_CONNECTING, reference)
+        async with await self._connected(sending) as response:
+            sending.status = response.status
+            failpoints.reached(Point.CALL_HEADED, reference)
+            await _read(response, sending.received)
+            failpoints.reached(Point.CALL_ANSWERED, reference)
+            body = _decompressed(bytes(sending.received), response.headers.get("Content-Encoding", ""))
+            return Exchange(Answer(response.status, body), response.headers.get("Retry-After"))
+
+    async def _connected(self, sending: _Sending) -> aiohttp.ClientResponse:
         """Posts, with one quiet retry where nothing was sent. Connections that went bad in the pool don't count: each is closed."""
         is_retry = False
         while True:
             try:
-                return await self._post(order)
+                return await self._post(sending.order)
             except _WentBad:
                 continue
             except (OSError, aiohttp.ClientConnectionError):
@@ -184,6 +193,29 @@ class Wire:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+
+async def _within(timeout_s: float, exchange: Coroutine[Any, Any, Exchange]) -> Exchange:
+    """
+    A total deadline. Whoever slept over it looks once more into the socket: the answer may lie there, and an eSIM in it.
+
+    Raises:
+        TimeoutError: it passed.
+    """
+    clock = asyncio.get_running_loop().time
+    task = asyncio.create_task(exchange)
+    try:
+        due = clock() + timeout_s
+        await asyncio.wait({task}, timeout=timeout_s)
+        if not task.done() and clock() > due + _AWAKE_S:
+            await asyncio.wait({task}, timeout=_AWAKE_S)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.wait({task})
 
 
 async def _read(response: aiohttp.ClientResponse, into: bytearray) -> None:
