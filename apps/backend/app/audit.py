@@ -28,6 +28,7 @@ class Tag(StrEnum):
     ESIM_HELD_OFF = "esims.activation_held_off"
     ESIM_OUTCOME_UNKNOWN = "esims.outcome_unknown"
     ESIM_SURPLUS = "esims.surplus"
+    ESIM_REPLAYED = "esims.replayed"
     ESIM_RESOLVED_ISSUED = "esims.resolved_issued"
     ESIM_RESOLVED_NOT_ISSUED = "esims.resolved_not_issued"
     ESIM_VIEWED = "esims.viewed"

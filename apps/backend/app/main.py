@@ -18,7 +18,7 @@ from app.api.problems import Problem
 from app.api.shell import Shell
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.house import House, open_house
-from app.jobs.running import keep_sweeping, keep_working
+from app.jobs.running import keep_replaying, keep_sweeping, keep_working
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import DRAIN_MARGIN_S, Activations
 from app.settings import Settings, load_settings
@@ -84,6 +84,7 @@ async def _open(app: FastAPI, settings: Settings) -> AsyncGenerator[None, None]:
         background = [
             asyncio.create_task(_settle(house)),
             asyncio.create_task(keep_sweeping(house)),
+            asyncio.create_task(keep_replaying(activations)),
             asyncio.create_task(keep_working(house)),
         ]
         try:

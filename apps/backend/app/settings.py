@@ -105,6 +105,10 @@ def _upper(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
     return value.strip().upper() if isinstance(value, str) else value
 
 
+def _lower(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
+    return value.strip().lower() if isinstance(value, str) else value
+
+
 def _header_value(secret: SecretStr) -> SecretStr:
     text = secret.get_secret_value()
     if not text.isascii() or not text.isprintable():
@@ -130,6 +134,8 @@ class Settings(BaseSettings):
     connected_you_partner_id: str | None = None
     connected_you_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15
     connected_you_dry_run: bool = True
+    connected_you_unknown_outcome: Annotated[Literal["hold", "replay"], BeforeValidator(_lower)] = "hold"
+    connected_you_replay_hours: Annotated[float, Field(gt=0, le=24 * 365)] = 24
 
     activation_wait_seconds: Annotated[float, Field(gt=0, le=600)] | None = None
     provider_max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000

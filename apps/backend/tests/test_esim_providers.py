@@ -203,7 +203,7 @@ async def test_what_is_not_configured_is_said_before_any_http(
 ) -> None:
     provider = get_esim_provider(Settings(connected_you_base_url=supplier.url, **values))
     if missing is None:
-        assert provider.prepare(an_order(plan_code=plan_code)).plan_code == plan_code
+        assert json.loads(provider.prepare(an_order(plan_code=plan_code)).body).get("planCode") == plan_code
     else:
         error = await failed(provider, an_order(plan_code=plan_code))
         assert isinstance(error, SupplierNotConfigured)

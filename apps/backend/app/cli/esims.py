@@ -118,6 +118,29 @@ def resolve(
     typer.echo(f"eSIM {esim.id} is {esim.status}.")
 
 
+@app.command()
+def replay(esim_id: EsimId) -> None:
+    """Send an unknown order again, once, to a provider that doesn't bill a repeated reference twice."""
+    from app.services.esim_providers import get_esim_provider
+    from app.services.esims.activate import Activation, Activations
+    from app.services.esims.esim import esim_by_id
+
+    async def work(house: "House") -> Activation:
+        provider = get_esim_provider(house.settings)
+        timeout_s = house.settings.provider_timeout_s
+        activations = Activations(house, provider, timeout_s=timeout_s, wait_s=timeout_s, max_concurrency=1)
+        try:
+            async with house.db.read() as connection:
+                order_id = (await esim_by_id(connection, house.vault, esim_id)).order_id
+            return await activations.replay(order_id, actor=actor())
+        finally:
+            await activations.drain(timeout_s)
+            await provider.close()
+
+    esim = run(work).esim
+    typer.echo(f"eSIM {esim.id} is {esim.status}.")
+
+
 async def _note_look(connection: Any, esim_id: int | None, count: int) -> None:  # noqa: ANN401 - AsyncConnection, imported late
     from app.audit import Tag, record
 

@@ -1,4 +1,4 @@
-"""The background work of a process: the queue's worker and the recovery sweep, each kept going whatever happens to the database."""
+"""The background work of a process, each part kept going whatever happens to the database: queue, recovery sweep, replays."""
 
 import asyncio
 
@@ -7,7 +7,9 @@ import structlog
 from app.errors import DatabaseUnavailable
 from app.house import House
 from app.jobs.queue_app import build_queue_app
+from app.services.esims.activate import Activations
 from app.services.esims.recover import SWEEP_INTERVAL_S, sweep
+from app.services.esims.replay import REPLAY_INTERVAL_S
 
 POLLING_INTERVAL_S = 0.5
 _CONCURRENCY = 4
@@ -28,6 +30,18 @@ async def keep_sweeping(house: House) -> None:
             # The sweep is what finds everything else that went wrong: it may not end.
             log.exception("sweep.failed")
         await asyncio.sleep(SWEEP_INTERVAL_S)
+
+
+async def keep_replaying(activations: Activations) -> None:
+    """Sends unknown orders again that are due, every five seconds, until cancelled; `activations` finishes what it began."""
+    while True:
+        try:
+            await activations.replay_due()
+        except DatabaseUnavailable as away:
+            log.warning("replays.database_away", reason=str(away))
+        except Exception:
+            log.exception("replays.failed")  # as with the sweep
+        await asyncio.sleep(REPLAY_INTERVAL_S)
 
 
 async def keep_working(house: House) -> None:

@@ -47,7 +47,6 @@ class PreparedOrder:
     """The exact order as it goes over the wire; kept on the attempt before anything is sent."""
 
     reference: str
-    plan_code: str | None
     body: bytes = field(repr=False)
     base_url: str | None = None
     partner_id: str | None = field(default=None, repr=False)
@@ -112,6 +111,8 @@ class Capabilities:
     delivers_later: bool = False
     """May answer `Accepted`."""
     has_events: bool = False
+    replay_window_s: float = 0
+    """With `Dedupe.REPLAY`: how long after its attempt an order of unknown outcome may be sent again without being asked."""
 
 
 class EsimProvider(Protocol):
@@ -119,11 +120,20 @@ class EsimProvider(Protocol):
 
     name: ClassVar[str]
     """Stable name stored on each profile: "LOCAL", "CONNECTED_YOU"."""
-    capabilities: ClassVar[Capabilities]
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     @property
     def is_live(self) -> bool:
         """Whether `provision` spends money."""
+
+    @property
+    def base_url(self) -> str | None:
+        """Where orders go, None where no HTTP is spoken. With `partner_id` it names the account that an order was sent to."""
+
+    @property
+    def partner_id(self) -> str | None: ...
 
     def prepare(self, request: ProvisionRequest) -> PreparedOrder:
         """

@@ -28,10 +28,12 @@ class Local:
         needs_plan_code=False, dedupe=Dedupe.UNKNOWN, lookup=Lookup.NONE
     )
     is_live = False
+    base_url = None
+    partner_id = None
 
     def prepare(self, request: ProvisionRequest) -> PreparedOrder:
         body = json.dumps({"orderReference": request.reference, "plan_name": request.plan_name})
-        return PreparedOrder(request.reference, request.plan_code, body.encode())
+        return PreparedOrder(request.reference, body.encode())
 
     async def provision(self, order: PreparedOrder, *, may_send: Callable[[], bool]) -> Delivered:  # noqa: ARG002 - nothing is sent
         code = ActivationCode.make(_SMDP_ADDRESS, str(uuid.uuid4()).upper())

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 
 from app.services.esim_providers.connected_you import build_connected_you
-from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esim_providers.contract import Capabilities, EsimProvider
 from app.services.esim_providers.local import Local
 from app.settings import Settings, load_settings
 
 _BUILDERS: dict[str, tuple[Capabilities, Callable[[Settings], EsimProvider]]] = {
     Local.name: (Local.capabilities, lambda _: Local()),
-    ConnectedYou.name: (ConnectedYou.capabilities, build_connected_you),
+    ConnectedYou.name: (CAPABILITIES, build_connected_you),
 }
 
 

@@ -10,12 +10,16 @@ Within a process all calls for one order share one flight; a flight that finds t
 """
 
 import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import failpoints, metrics
+from app.audit import SYSTEM
 from app.errors import DatabaseUnavailable
 from app.failpoints import Point
 from app.house import House
@@ -30,10 +34,11 @@ from app.services.esim_providers import (
     SupplierUnreachable,
 )
 from app.services.esims.answer import Result, verdict_on
-from app.services.esims.errors import ProviderBusy, ShuttingDown
+from app.services.esims.errors import OutcomeStillUnknown, ProviderBusy, ShuttingDown
 from app.services.esims.esim import Esim, esim_by_order
-from app.services.esims.intent import AlreadyProvisioned, Intent, UnderWay, declare_intent, look
+from app.services.esims.intent import Intent, UnderWay, declare_intent, look
 from app.services.esims.keep import keep_answer
+from app.services.esims.replay import can_replay, declare_replay, due_for_replay
 from app.services.esims.watch import Closed, Watch
 
 DRAIN_MARGIN_S = 10
@@ -45,6 +50,9 @@ _GOES_ON = (
     "Tribi cannot reach its database at the moment. The activation of this order may be under way, and an eSIM may have been "
     "bought: it is kept. Send the request again a little later; nothing is bought twice."
 )
+
+S = TypeVar("S")
+"""How an order stands to which nothing is sent."""
 
 log = structlog.get_logger()
 
@@ -117,9 +125,7 @@ class Activations:
         flight = self._flights.get(order_id)
         is_starter = flight is None
         if flight is None:
-            if self._is_closing:
-                raise ShuttingDown(retry_after_s=1)
-            flight = self._depart(order_id, actor)
+            flight = self._depart(order_id, lambda flight: self._fly(order_id, actor, flight))
 
         either: list[asyncio.Future[Any]] = [flight.task, flight.declared]
         awaited = either if respond_async else either[:1]
@@ -138,6 +144,35 @@ class Activations:
             )
         activation = flight.task.result()
         return activation if is_starter else Activation(activation.esim, is_done=activation.is_done)
+
+    async def replay(self, order_id: int, *, actor: str) -> Activation:
+        """
+        Sends an unknown order once more because a person asks for it.
+
+        Raises:
+            CannotReplay: why not.
+            OutcomeStillUnknown: it brought no eSIM; `str()` says what came.
+            NotFound, ProviderBusy, ProviderOnHold, ShuttingDown: nothing was sent.
+        """
+        return await self._depart(
+            order_id, lambda flight: self._ask_again(order_id, actor, flight, is_by_hand=True)
+        ).task
+
+    async def replay_due(self) -> int:
+        """
+        Begins to send again the unknown orders that are due for it, if the provider is one to which that may be done.
+
+        Returns:
+            How many were begun.
+        """
+        if not can_replay(self._provider) or self._is_closing:
+            return 0
+        async with self._db.read() as connection:
+            due = await due_for_replay(connection, self._provider)
+        idle = [order_id for order_id in due if order_id not in self._flights]
+        for order_id in idle:
+            self._depart(order_id, partial(self._ask_again, order_id, SYSTEM))
+        return len(idle)
 
     async def drain(self, within_s: float) -> bool:
         """
@@ -160,9 +195,11 @@ class Activations:
         await self._watch.close()
         return not pending
 
-    def _depart(self, order_id: int, actor: str) -> _Flight:
+    def _depart(self, order_id: int, fly: Callable[[_Flight], Coroutine[Any, Any, Activation]]) -> _Flight:
+        if self._is_closing:
+            raise ShuttingDown(retry_after_s=1)
         flight = self._flights[order_id] = _Flight(asyncio.get_running_loop().create_future())
-        flight.task = asyncio.create_task(self._fly(order_id, actor, flight))
+        flight.task = asyncio.create_task(fly(flight))
 
         def landed(task: asyncio.Task[Activation]) -> None:
             del self._flights[order_id]
@@ -176,7 +213,13 @@ class Activations:
     async def _fly(self, order_id: int, actor: str, flight: _Flight) -> Activation:
         async with self._db.read() as connection:
             standing = await look(connection, order_id)
-        attempted = standing or await self._attempt(order_id, actor, flight)
+        attempted = standing or await self._attempt(
+            order_id,
+            lambda connection: declare_intent(
+                connection, self._house.vault, self._provider, order_id, actor=actor, timeout_s=self._timeout_s
+            ),
+            flight,
+        )
         if isinstance(attempted, tuple):
             return await self._conclude(*attempted)
         if isinstance(attempted, UnderWay):
@@ -184,9 +227,30 @@ class Activations:
             return await self._join(order_id, await self._watch.until_closed(attempted.attempt_id))
         return Activation(await self._esim(order_id))
 
+    async def _ask_again(self, order_id: int, actor: str, flight: _Flight, *, is_by_hand: bool = False) -> Activation:
+        attempted = await self._attempt(
+            order_id,
+            lambda connection: declare_replay(
+                connection,
+                self._house.vault,
+                self._provider,
+                order_id,
+                actor=actor,
+                timeout_s=self._timeout_s,
+                is_by_hand=is_by_hand,
+            ),
+            flight,
+        )
+        if not isinstance(attempted, tuple):
+            return Activation(await self._esim(order_id))
+        try:
+            return await self._conclude(*attempted)
+        except EsimProvisioningError as error:
+            raise OutcomeStillUnknown(str(error)) from error
+
     async def _attempt(
-        self, order_id: int, actor: str, flight: _Flight
-    ) -> tuple[Intent, Result] | UnderWay | AlreadyProvisioned:
+        self, order_id: int, declare: Callable[[AsyncConnection], Awaitable[Intent | S]], flight: _Flight
+    ) -> tuple[Intent, Result] | S:
         """From the slot to the provider's result; whoever was quicker is joined instead."""
         try:
             async with asyncio.timeout(self._wait_s):
@@ -194,7 +258,7 @@ class Activations:
         except TimeoutError as error:
             raise ProviderBusy(retry_after_s=1) from error
         try:
-            intent = await self._declare(order_id, actor)
+            intent = await self._declare(order_id, declare)
             if not isinstance(intent, Intent):
                 return intent
             flight.declare()
@@ -202,13 +266,11 @@ class Activations:
         finally:
             self._slots.release()
 
-    async def _declare(self, order_id: int, actor: str) -> Intent | UnderWay | AlreadyProvisioned:
-        intent: Intent | UnderWay | AlreadyProvisioned | None = None
+    async def _declare(self, order_id: int, declare: Callable[[AsyncConnection], Awaitable[Intent | S]]) -> Intent | S:
+        intent: Intent | S | None = None
         try:
             async with self._db.begin() as connection:
-                intent = await declare_intent(
-                    connection, self._house.vault, self._provider, order_id, actor=actor, timeout_s=self._timeout_s
-                )
+                intent = await declare(connection)
         except DatabaseUnavailable:
             if isinstance(intent, Intent):
                 # Only the commit's acknowledgement may be lost: the attempt may be on file and must not stay open.

@@ -277,8 +277,12 @@ async def _record_late(
                 error="issued, but the order has another eSIM by now",
             )
         await _close_attempt(connection, vault, intent.attempt_id, verdict)
-    elif row.outcome is None:  # an earlier attempt's late answer has settled the order while this one was under way
+    elif (
+        row.outcome is None
+    ):  # a replay; or an earlier attempt's late answer has settled the order while this one was under way
         await _close_attempt(connection, vault, intent.attempt_id, verdict)
+        if row.status == "unknown":
+            await _keep_payload(connection, vault, intent, verdict)
     elif not await _keep_words(connection, vault, intent, verdict):
         return await esim_by_order(connection, vault, intent.order_id)  # stored already
     if isinstance(result, SupplierRateLimited) and result.retry_after_s:
@@ -290,7 +294,7 @@ async def _record_late(
         "esim_profiles",
         intent.profile_id,
         attempt_id=intent.attempt_id,
-        late=True,
+        late=row.outcome is not None,
     )
     return await esim_by_order(connection, vault, intent.order_id)
 
@@ -298,10 +302,15 @@ async def _record_late(
 async def _keep_words(connection: AsyncConnection, vault: Vault, intent: Intent, verdict: Verdict) -> bool:
     """What came too late to settle anything stays on its attempt for the person who does. Returns False if it is there already."""
     kept = await connection.execute(_KEEP_WORDS, _words(vault, intent.attempt_id, verdict))
-    if kept.rowcount and verdict.answer:
+    if kept.rowcount:
+        await _keep_payload(connection, vault, intent, verdict)
+    return bool(kept.rowcount)
+
+
+async def _keep_payload(connection: AsyncConnection, vault: Vault, intent: Intent, verdict: Verdict) -> None:
+    if verdict.answer:
         payload = vault.keyring.seal(verdict.answer.body, place_of("provider_payload", intent.profile_id))
         await connection.execute(_KEEP_PAYLOAD, {"profile_id": intent.profile_id, "payload": payload})
-    return bool(kept.rowcount)
 
 
 async def _close_attempt(connection: AsyncConnection, vault: Vault, attempt_id: int, verdict: Verdict) -> None:

@@ -5,6 +5,7 @@ Locks are taken in the order `orders`, `esim_profiles`, `provisioning_attempts`,
 
 import time
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -115,6 +116,7 @@ _OPEN = insert(ProvisioningAttempt).values(
     base_url=bindparam("base_url"),
     partner_id=bindparam("partner_id"),
     request=bindparam("request"),
+    is_replay=bindparam("is_replay"),
     requested_by=bindparam("requested_by"),
     deadline_at=func.clock_timestamp() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("deadline_s")),
 )
@@ -181,10 +183,7 @@ async def declare_intent(
         if standing := await look(connection, order_id):
             return standing
         raise RuntimeError("an order that is neither open nor settled")
-    # A statement of its own, for the same reason: the hold may be what the lock was waited for.
-    held_for_s = await connection.scalar(_HELD_FOR_S, {"provider": provider.name})
-    if held_for_s is not None and held_for_s > 0:
-        raise ProviderOnHold(retry_after_s=int(held_for_s) + 1)
+    await refuse_while_held(connection, provider)
 
     snapshot = row.plan_snapshot
     prepared = provider.prepare(
@@ -199,53 +198,81 @@ async def declare_intent(
             customer_name=row.customer_name,
         )
     )
-    attempt_id = row.new_attempt_id
-    await connection.execute(
-        _OPEN,
-        {
-            "attempt_id": attempt_id,
-            "profile_id": row.profile_id,
-            "provider": provider.name,
-            "is_live": provider.is_live,
-            "reference": prepared.reference,
-            "base_url": prepared.base_url,
-            "partner_id": prepared.partner_id,
-            "request": vault.keyring.seal(prepared.body, attempt_place("request", attempt_id)),
-            "requested_by": actor,
-            "deadline_s": timeout_s + DEADLINE_MARGIN_S,
-        },
-    )
+    intent = Intent(row.new_attempt_id, row.profile_id, order_id, prepared, actor)
+    await open_attempt(connection, vault, intent, provider.name, is_live=provider.is_live, timeout_s=timeout_s)
     await connection.execute(
         _PROVISIONING, {"profile_id": row.profile_id, "provider": provider.name, "is_live": provider.is_live}
     )
-    await record(connection, actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=attempt_id)
-    intent = Intent(attempt_id, row.profile_id, order_id, prepared, actor)
+    await record(
+        connection, actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id
+    )
     failpoints.reached(Point.INTENT_WRITTEN, reference)
     return intent
+
+
+async def refuse_while_held(connection: AsyncConnection, provider: EsimProvider) -> None:
+    """
+    To be called under the order's lock: who waited for that sees what holds the provider back as it is now.
+
+    Raises:
+        ProviderOnHold: the provider asked to wait.
+    """
+    held_for_s = await connection.scalar(_HELD_FOR_S, {"provider": provider.name})
+    if held_for_s is not None and held_for_s > 0:
+        raise ProviderOnHold(retry_after_s=int(held_for_s) + 1)
+
+
+async def open_attempt(
+    connection: AsyncConnection,
+    vault: Vault,
+    intent: Intent,
+    provider: str,
+    *,
+    is_live: bool,
+    timeout_s: float,
+    is_replay: bool = False,
+) -> None:
+    """Puts the intent's attempt on file, with a deadline `timeout_s` (the provider's) and a margin from now."""
+    deadline_s = timeout_s + DEADLINE_MARGIN_S
+    await connection.execute(
+        _OPEN, _row_of(vault, intent, provider, is_live=is_live, deadline_s=deadline_s, is_replay=is_replay)
+    )
 
 
 async def file_again(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, is_live: bool) -> Intent:
     """
     An attempt that the database has forgotten (a failover to a standby that hadn't got it), closed as unknown, under a new number.
     """
-    attempt_id = await connection.scalar(select(func.nextval("provisioning_attempts_id_seq")))
-    assert isinstance(attempt_id, int)  # noqa: S101 - a sequence gives a number
+    filed = replace(intent, attempt_id=await new_attempt_id(connection))
     await connection.execute(
         _OPEN.values(outcome="unknown", problem="activation-outcome-unknown", closed_at=func.now()),
-        {
-            "attempt_id": attempt_id,
-            "profile_id": intent.profile_id,
-            "provider": provider,
-            "is_live": is_live,
-            "reference": intent.order.reference,
-            "base_url": intent.order.base_url,
-            "partner_id": intent.order.partner_id,
-            "request": vault.keyring.seal(intent.order.body, attempt_place("request", attempt_id)),
-            "requested_by": intent.requested_by,
-            "deadline_s": 0,
-        },
+        _row_of(vault, filed, provider, is_live=is_live, deadline_s=0, is_replay=False),
     )
-    return replace(intent, attempt_id=attempt_id)
+    return filed
+
+
+async def new_attempt_id(connection: AsyncConnection) -> int:
+    attempt_id = await connection.scalar(select(func.nextval("provisioning_attempts_id_seq")))
+    assert isinstance(attempt_id, int)  # noqa: S101 - a sequence gives a number
+    return attempt_id
+
+
+def _row_of(
+    vault: Vault, intent: Intent, provider: str, *, is_live: bool, deadline_s: float, is_replay: bool
+) -> dict[str, Any]:
+    return {
+        "attempt_id": intent.attempt_id,
+        "profile_id": intent.profile_id,
+        "provider": provider,
+        "is_live": is_live,
+        "reference": intent.order.reference,
+        "base_url": intent.order.base_url,
+        "partner_id": intent.order.partner_id,
+        "request": vault.keyring.seal(intent.order.body, attempt_place("request", intent.attempt_id)),
+        "is_replay": is_replay,
+        "requested_by": intent.requested_by,
+        "deadline_s": deadline_s,
+    }
 
 
 def attempt_place(column: str, attempt_id: int) -> Place:

@@ -54,23 +54,25 @@ class Line(Protocol):
     async def close(self) -> None: ...
 
 
+CAPABILITIES = Capabilities(
+    # What a repeated orderReference does is not stated (x-open in the draft contract), nor any look-up.
+    needs_plan_code=True,
+    dedupe=Dedupe.UNKNOWN,
+    lookup=Lookup.NONE,
+    has_events=True,
+)
+
+
 @dataclass(frozen=True)
 class ConnectedYou:
     """Source: integration blueprint of 2025-11-20, sections 1, 2, 3 and 5."""
 
     name: ClassVar[str] = "CONNECTED_YOU"
-    capabilities: ClassVar[Capabilities] = Capabilities(
-        # What a repeated orderReference does is not stated (x-open in the draft contract), nor any look-up.
-        needs_plan_code=True,
-        dedupe=Dedupe.UNKNOWN,
-        lookup=Lookup.NONE,
-        has_events=True,
-    )
-
     partner_id: str | None = field(repr=False)
     api_key: str | None = field(repr=False)
     base_url: str
     line: Line
+    capabilities: Capabilities = CAPABILITIES
 
     @property
     def is_live(self) -> bool:
@@ -95,7 +97,6 @@ class ConnectedYou:
             )
         return PreparedOrder(
             reference=request.reference,
-            plan_code=request.plan_code,
             body=order_body(request, partner_id=self.partner_id, plan_code=request.plan_code),
             base_url=self.base_url,
             partner_id=self.partner_id,

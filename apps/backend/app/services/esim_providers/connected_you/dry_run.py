@@ -36,7 +36,8 @@ class DryRun:
 
 def fake_body(order: PreparedOrder) -> dict[str, object]:
     """A well-formed answer that depends on the order's reference and plan only, marked `dry_run`."""
-    seed = hashlib.sha256(f"{order.reference}\n{order.plan_code}".encode()).digest()
+    plan_code = json.loads(order.body)["planCode"]
+    seed = hashlib.sha256(f"{order.reference}\n{plan_code}".encode()).digest()
     number = int.from_bytes(seed[:8], "big")
     code = ActivationCode.make(_SMDP_ADDRESS, seed[8:18].hex().upper())
     # 89 is telecommunications, 999 no country's code (E.118 section 4): nobody's real card has such a number.

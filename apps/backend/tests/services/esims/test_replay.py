@@ -1,0 +1,356 @@
+"""Unknown orders that are sent again, to a provider of which the operator has set that it doesn't bill a reference twice."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import text
+
+from app.errors import NotFound
+from app.house import House
+from app.services.esim_providers import Dedupe, SupplierOutcomeUnknown
+from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
+from app.services.esim_providers.connected_you.wire import Wire
+from app.services.esims.activate import Activations
+from app.services.esims.errors import OutcomeStillUnknown, ProviderOnHold, ShuttingDown
+from app.services.esims.esim import place_of
+from app.services.esims.intent import attempt_place
+from app.services.esims.recover import sweep
+from app.services.esims.replay import MOST_REPLAYS, CannotReplay, due_for_replay
+from app.services.esims.resolve import CannotResolve, resolve_not_issued
+from tests.builders import an_order
+from tests.services.esims.conftest import TIMEOUT_S, MakeActivations, OnFile, on_file
+from tests.stand_in import StandIn
+
+A_DAY_S = 24 * 3600
+
+
+@pytest.fixture
+async def provider(supplier: StandIn) -> AsyncIterator[ConnectedYou]:
+    """One that gives its word on repeated references, and keeps it."""
+    supplier.dedupe = True
+    live = ConnectedYou(
+        partner_id="partner-of-tests",
+        api_key="key-of-tests",
+        base_url=supplier.url,
+        line=Wire("key-of-tests", TIMEOUT_S),
+        capabilities=replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=A_DAY_S),
+    )
+    yield live
+    await live.close()
+
+
+async def an_unknown(house: House, activations: Activations, supplier: StandIn, fault: str = "close_after") -> int:
+    """An order that was sent and never answered. Returns its id."""
+    order_id = await an_order(house.db)
+    supplier.script(fault, reference=f"order-{order_id}")
+    with pytest.raises(SupplierOutcomeUnknown):
+        await activations.activate(order_id, actor="key:1")
+    assert (await on_file(house, order_id)).profile.status == "unknown"
+    return order_id
+
+
+async def time_passes(house: House, seconds: float) -> None:
+    async with house.db.begin() as connection:
+        await connection.execute(
+            text(
+                "UPDATE provisioning_attempts SET opened_at = opened_at - make_interval(secs => :s),"
+                " deadline_at = deadline_at - make_interval(secs => :s), closed_at = closed_at - make_interval(secs => :s)"
+            ),
+            {"s": seconds},
+        )
+
+
+async def replayed(activations: Activations) -> int:
+    """Sends out what is due, and waits for its end. Returns how many that were."""
+    begun = await activations.replay_due()
+    await asyncio.gather(*(flight.task for flight in activations._flights.values()), return_exceptions=True)  # noqa: SLF001
+    return begun
+
+
+def outcomes(filed: OnFile) -> list[str | None]:
+    return [attempt.outcome for attempt in filed.attempts]
+
+
+async def test_an_unknown_order_is_sent_again_and_gets_the_esim_that_was_bought_first(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    assert await replayed(activations) == 1
+    filed = await on_file(house, order_id)
+    assert (filed.profile.status, outcomes(filed), filed.jobs) == ("provisioned", ["unknown", "delivered"], 1)
+    assert [attempt.is_replay for attempt in filed.attempts] == [False, True]
+    assert filed.audit[-2:] == ["esims.replayed", "esims.provisioned"]
+    activation = await activations.activate(order_id, actor="key:1")
+    [issued] = supplier.issued
+    assert activation.esim.activation_code is not None
+    assert activation.esim.activation_code.text == issued.activation_code
+
+
+async def test_a_replay_is_the_same_request_to_the_letter(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    async with house.db.begin() as connection:  # what the catalogue says by now is another question
+        await connection.execute(text("UPDATE plan_codes SET external_id = 'CY-OTHER'"))
+        await connection.execute(text("UPDATE orders SET customer_name = 'Somebody Else'"))
+    await replayed(activations)
+    first, second = supplier.requests_for(f"order-{order_id}")
+    assert first.body == second.body
+    filed = await on_file(house, order_id)
+    kept = [
+        house.vault.keyring.open(attempt.request, attempt_place("request", attempt.id)) for attempt in filed.attempts
+    ]
+    assert kept == [first.body, first.body]
+
+
+async def test_a_provider_that_gives_no_word_is_never_sent_an_order_again(
+    house: House, make_activations: MakeActivations, provider: ConnectedYou, supplier: StandIn
+) -> None:
+    silent = make_activations(replace(provider, capabilities=CAPABILITIES))
+    order_id = await an_unknown(house, silent, supplier)
+    assert await replayed(silent) == 0
+    with pytest.raises(CannotReplay, match="hold"):
+        await silent.replay(order_id, actor="cli:eva")
+    assert supplier.request_count == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"base_url": "https://production.example.com"},
+        {"partner_id": "another-partner"},
+        {"name": "ANOTHER"},
+    ],
+    ids=["base-url", "partner-id", "provider"],
+)
+async def test_only_what_was_sent_to_the_present_account_is_sent_again(
+    house: House,
+    make_activations: MakeActivations,
+    provider: ConnectedYou,
+    supplier: StandIn,
+    other: dict[str, str],
+) -> None:
+    order_id = await an_unknown(house, make_activations(), supplier)
+    name = other.pop("name", None)
+    elsewhere = replace(provider, **other)  # type: ignore[arg-type]  # fields of it
+    if name:
+        elsewhere = type("Another", (ConnectedYou,), {"name": name})(**vars(provider))
+    activations = make_activations(elsewhere)
+    assert await replayed(activations) == 0
+    with pytest.raises(CannotReplay, match="another base URL or partner id"):
+        await activations.replay(order_id, actor="cli:eva")
+    assert supplier.request_count == 1
+
+
+async def test_a_trial_order_is_not_sent_again_as_a_live_one(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    async with house.db.begin() as connection:
+        await connection.execute(text("UPDATE provisioning_attempts SET is_live = false"))
+    assert await replayed(activations) == 0
+    with pytest.raises(CannotReplay):
+        await activations.replay(order_id, actor="cli:eva")
+
+
+async def test_replays_rest_longer_each_time_and_end_after_five(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    rests_s = []
+    supplier.script(*["status_500_before"] * 10, reference=f"order-{order_id}")
+    for _ in range(MOST_REPLAYS):
+        rested_s = 0
+        while await replayed(activations) == 0:
+            await time_passes(house, 30)
+            rested_s += 30
+        rests_s.append(rested_s)
+    assert rests_s == [0, 60, 600, 3600, 6 * 3600]
+    await time_passes(house, 8 * 3600)
+    assert await replayed(activations) == 0
+    filed = await on_file(house, order_id)
+    assert (filed.profile.status, outcomes(filed)) == ("unknown", ["unknown"] * (1 + MOST_REPLAYS))
+
+
+async def test_after_the_replay_hours_only_a_person_sends_an_order_again(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    await time_passes(house, A_DAY_S + 1)
+    assert await replayed(activations) == 0
+    activation = await activations.replay(order_id, actor="cli:eva")
+    assert activation.esim.status == "provisioned"
+    assert (await on_file(house, order_id)).attempts[-1].requested_by == "cli:eva"
+
+
+async def test_a_refusal_ends_the_replays_and_not_the_question(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("status_422", reference=f"order-{order_id}")
+    await replayed(activations)
+    await time_passes(house, 8 * 3600)
+    assert await replayed(activations) == 0
+    filed = await on_file(house, order_id)
+    assert (filed.profile.status, outcomes(filed)) == ("unknown", ["unknown", "refused"])
+    with pytest.raises(OutcomeStillUnknown):
+        await activations.activate(order_id, actor="key:1")
+    assert (await activations.replay(order_id, actor="cli:eva")).esim.status == "provisioned"
+
+
+async def test_the_last_words_of_a_replay_are_the_profiles_payload(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("status_422", reference=f"order-{order_id}")
+    with pytest.raises(OutcomeStillUnknown, match="HTTP 422"):
+        await activations.replay(order_id, actor="cli:eva")
+    filed = await on_file(house, order_id)
+    place = place_of("provider_payload", filed.profile.id)
+    attempt = filed.attempts[-1]
+    assert house.vault.keyring.open(filed.profile.provider_payload, place) == house.vault.keyring.open(
+        attempt.response_body, attempt_place("response_body", attempt.id)
+    )
+
+
+async def test_a_replay_that_could_not_be_sent_leaves_the_question_open(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.refuse()
+    await replayed(activations)
+    filed = await on_file(house, order_id)
+    assert (filed.profile.status, outcomes(filed)) == ("unknown", ["unknown", "not_sent"])
+    await supplier.listen()
+    await time_passes(house, 60)
+    await replayed(activations)
+    assert (await on_file(house, order_id)).profile.status == "provisioned"
+
+
+async def test_nothing_is_sent_again_while_the_provider_asks_to_wait(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("status_429_seconds-30", reference=f"order-{order_id}")
+    await replayed(activations)
+    await time_passes(house, 600)
+    with pytest.raises(ProviderOnHold):
+        await activations.replay(order_id, actor="cli:eva")
+    assert await replayed(activations) == 1  # begun, and turned away
+    assert supplier.request_count == 2
+    assert outcomes(await on_file(house, order_id)) == ["unknown", "held_off"]
+
+
+async def test_two_processes_send_an_order_again_once(
+    house: House, make_activations: MakeActivations, supplier: StandIn
+) -> None:
+    here, there = make_activations(), make_activations()
+    order_ids = [await an_unknown(house, here, supplier) for _ in range(5)]
+    await asyncio.gather(replayed(here), replayed(there))
+    for order_id in order_ids:
+        assert len(supplier.requests_for(f"order-{order_id}")) == 2
+
+
+async def test_who_activates_during_a_replay_gets_its_esim(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("hold_after", reference=f"order-{order_id}")
+    await activations.replay_due()
+    await supplier.wait_until_held(1)
+    calls = [asyncio.create_task(activations.activate(order_id, actor="key:1")) for _ in range(3)]
+    await asyncio.sleep(0)
+    supplier.release()
+    assert [(await call).is_first for call in calls] == [False] * 3
+    assert (await calls[0]).esim.status == "provisioned"
+
+
+async def test_who_activates_during_a_failing_replay_is_told_that_it_is_still_unknown(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("hold_before", reference=f"order-{order_id}")
+    await activations.replay_due()
+    await supplier.wait_until_held(1)
+    call = asyncio.create_task(activations.activate(order_id, actor="key:1"))
+    await asyncio.sleep(0)
+    supplier.release(then="status_401")
+    with pytest.raises(OutcomeStillUnknown):
+        await call
+
+
+async def test_elsewhere_an_order_that_is_sent_again_is_still_unknown(
+    house: House, make_activations: MakeActivations, supplier: StandIn
+) -> None:
+    here, there = make_activations(), make_activations()
+    order_id = await an_unknown(house, here, supplier)
+    supplier.script("hold_after", reference=f"order-{order_id}")
+    await here.replay_due()
+    await supplier.wait_until_held(1)
+    with pytest.raises(OutcomeStillUnknown):
+        await there.activate(order_id, actor="key:1")
+    with pytest.raises(CannotReplay, match="under way"):
+        await there.replay(order_id, actor="cli:eva")
+    with pytest.raises(CannotResolve, match="deadline"):
+        await resolve_not_issued(house.db, house.vault, 1, reason="hasty", actor="cli:eva")
+    supplier.release()
+
+
+async def test_a_replay_whose_process_died_leaves_an_unknown_and_the_next_one_asks_again(
+    house: House, make_activations: MakeActivations, supplier: StandIn
+) -> None:
+    dying, living = make_activations(), make_activations()
+    order_id = await an_unknown(house, dying, supplier)
+    supplier.script("hold_after", reference=f"order-{order_id}")
+    await dying.replay_due()
+    await supplier.wait_until_held(1)
+    await dying.drain(0)
+    await time_passes(house, 3600)
+    assert await sweep(house.db) == 1
+    filed = await on_file(house, order_id)
+    assert (filed.profile.status, outcomes(filed)) == ("unknown", ["unknown", "unknown"])
+    await time_passes(house, 60)
+    await replayed(living)
+    assert (await on_file(house, order_id)).profile.status == "provisioned"
+    assert len(supplier.issued_for(f"order-{order_id}")) == 1
+
+
+async def test_what_a_person_called_not_issued_is_a_new_question_when_it_is_lost_again(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier, "close_before")
+    supplier.script(*["status_422"], reference=f"order-{order_id}")
+    await replayed(activations)
+    await time_passes(house, 3600)
+    await resolve_not_issued(house.db, house.vault, 1, reason="they have no record of it", actor="cli:eva")
+    supplier.script("close_after", reference=f"order-{order_id}")
+    with pytest.raises(SupplierOutcomeUnknown):
+        await activations.activate(order_id, actor="key:1")
+    assert await replayed(activations) == 1
+    assert (await on_file(house, order_id)).profile.status == "provisioned"
+
+
+async def test_what_is_not_unknown_is_not_sent_again(
+    house: House, activations: Activations, provider: ConnectedYou, supplier: StandIn
+) -> None:
+    order_id = await an_order(house.db)
+    with pytest.raises(CannotReplay, match="pending"):
+        await activations.replay(order_id, actor="cli:eva")
+    with pytest.raises(NotFound):
+        await activations.replay(order_id + 1, actor="cli:eva")
+    async with house.db.read() as connection:
+        assert await due_for_replay(connection, provider) == []
+    assert supplier.request_count == 0
+
+
+async def test_a_process_that_ends_sends_nothing_again(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    await activations.drain(5)
+    assert await activations.replay_due() == 0
+    with pytest.raises(ShuttingDown):
+        await activations.replay(order_id, actor="cli:eva")
+    assert supplier.request_count == 1
