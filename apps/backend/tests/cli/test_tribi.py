@@ -20,6 +20,7 @@ COMMANDS = [
     "catalogue export",
     "catalogue import",
     "esims list",
+    "esims replay",
     "esims resolve",
     "esims show",
     "keys create",
