@@ -537,11 +537,30 @@ def test_a_failure_keeps_the_answer_and_tells_operators(fault: str, encounters: 
         assert error.answer.status == TABLE[fault].status
     if error.answer is not None:
         assert len(error.answer.body) <= MAX_ANSWER_BYTES
-        assert f": HTTP {error.answer.status}: " in str(error)
+        assert f": {f'HTTP {error.answer.status}' if error.answer.status is not None else 'no HTTP'}: " in str(error)
     assert len(str(error)) < 2 * MAX_QUOTED_CHARS + 200
     assert not {character for character in str(error) if unicodedata.category(character) in ("Cc", "Cs")} - set(
         "\t\r\n"
     )
+
+
+@every_failure
+def test_words_that_are_no_answer_are_kept(fault: str, encounters: dict[str, Met]) -> None:
+    error = encounters[fault].result
+    assert isinstance(error, EsimProvisioningError)
+    if fault in TABLE and TABLE[fault].seen in (Seen.BROKEN, Seen.STALLED, Seen.ENDLESS):
+        assert error.answer is not None
+        assert error.answer.body or error.answer.status is not None
+
+
+@pytest.mark.parametrize(
+    "fault", ["status_line_text", "header_no_colon", "http_0_9", "chunked_and_length", "length_twice"]
+)
+def test_connected_you_cannot_hide_a_code_behind_broken_framing(fault: str, encounters: dict[str, Met]) -> None:
+    met = encounters[fault]
+    assert isinstance(met.result, SupplierOutcomeUnknown)
+    assert met.result.answer is not None
+    assert met.issued[0].activation_code.encode() in met.result.answer.body
 
 
 @every_failure

@@ -57,9 +57,12 @@ class Answer:
     """The supplier's words."""
 
     status: int | None
-    """HTTP status; None where no HTTP was spoken (LOCAL, dry run)."""
+    """HTTP status; None where no HTTP was spoken (LOCAL, dry run, a supplier that answers in something else)."""
     body: bytes = field(repr=False)
-    """Decompressed where that was possible, at most MAX_ANSWER_BYTES."""
+    """
+    Decompressed where that was possible, at most MAX_ANSWER_BYTES. Of an answer that breaks off before its body, or isn't HTTP, all
+    that came over the wire.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +245,8 @@ def operators_message(said: str, answer: Answer | None, redacted: Callable[[str]
         return told
     # JSON may be UTF-16 or UTF-32, in which no pattern would find a secret.
     body = answer.body.decode(json.detect_encoding(answer.body), "replace")
-    return f"{told}: HTTP {answer.status}: {_cut(body, redacted) or '(empty body)'}"
+    spoken = "no HTTP" if answer.status is None else f"HTTP {answer.status}"
+    return f"{told}: {spoken}: {_cut(body, redacted) or '(empty body)'}"
 
 
 _UNPRINTABLE = {code: "\ufffd" for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\r\n"}

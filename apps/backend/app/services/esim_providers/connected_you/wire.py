@@ -23,6 +23,7 @@ from aiohttp.client_proto import ResponseHandler
 from app import failpoints
 from app.failpoints import Point
 from app.services.esim_providers.connected_you.client import Exchange
+from app.services.esim_providers.connected_you.overheard import Overheard
 from app.services.esim_providers.contract import (
     MAX_ANSWER_BYTES,
     Answer,
@@ -56,6 +57,9 @@ class _Sending:
     begun: bool = False
     status: int | None = None
     received: bytearray = field(default_factory=bytearray)
+    """The answer's body."""
+    words: bytearray = field(default_factory=bytearray)
+    """All that came over the wire."""
 
 
 _sending: ContextVar[_Sending] = ContextVar("sending")
@@ -79,6 +83,8 @@ class _GuardedRequest(aiohttp.ClientRequest):
             raise _TooLate
         sending.begun = True
         sending.used.add(protocol)
+        if conn.transport is not None:
+            conn.transport.set_protocol(Overheard(protocol, sending.words))
         response = await super().send(conn)
         failpoints.reached(Point.CALL_SENT, sending.order.reference)
         return response
@@ -134,11 +140,8 @@ class Wire:
                     f"ConnectedYou cannot be reached, {order.reference} was not sent: {what}"
                 ) from error
             # Whatever it is that went wrong after the first byte: an eSIM may have been issued.
-            answer = (
-                Answer(sending.status, bytes(sending.received[:MAX_ANSWER_BYTES]))
-                if sending.status is not None
-                else None
-            )
+            words = bytes((sending.received or sending.words)[:MAX_ANSWER_BYTES])
+            answer = Answer(sending.status, words) if words or sending.status is not None else None
             raise SupplierOutcomeUnknown(
                 f"ConnectedYou's answer for {order.reference} was lost: {what}", answer=answer
             ) from error
