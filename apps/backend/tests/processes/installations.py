@@ -235,10 +235,22 @@ async def an_installation(folder: Path, database_url: str) -> AsyncIterator[Inst
     It buys at a stand-in of its own. At the end its programs are killed, nothing personal stands in what they wrote, and the
     supplier has nothing to complain of.
     """
+    async with a_site(folder, database_url, "--no-fsync") as installation:
+        try:
+            yield installation
+        finally:
+            for program in installation.programs:
+                program.clear_away()
+        assert found_in(installation.written(), installation.canaries()) == []
+
+
+@asynccontextmanager
+async def a_site(folder: Path, database_url: str, *of_the_stand_in: str) -> AsyncIterator[Installation]:
+    """An installation whose programs are its user's to end. The supplier has nothing to complain of at the end."""
     db = Database(database_url, pool_size=4)
     connector = aiohttp.TCPConnector(limit=0, force_close=True)
     async with (
-        StandInChild("--ledger", folder / "ledger.jsonl", "--no-fsync", "--api-key", API_KEY) as supplier,
+        StandInChild("--ledger", folder / "ledger.jsonl", "--api-key", API_KEY, *of_the_stand_in) as supplier,
         aiohttp.ClientSession(connector=connector, skip_auto_headers=("Content-Type",)) as http,
     ):
         settings = {
@@ -252,13 +264,7 @@ async def an_installation(folder: Path, database_url: str) -> AsyncIterator[Inst
             "TRIBI_DATA_DIR": str(folder / "data"),
             "LOG_LEVEL": "DEBUG",
         }
-        installation = Installation(folder, settings, supplier, db, http)
-        try:
-            yield installation
-        finally:
-            for program in installation.programs:
-                program.clear_away()
-        assert found_in(installation.written(), installation.canaries()) == []
+        yield Installation(folder, settings, supplier, db, http)
         assert (await supplier.get("state"))["violations"] == []
     await db.close()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 TRIBI = Path(sys.executable).with_name("tribi")
 LIMIT_S = 30.0
@@ -77,13 +77,26 @@ async def run(folder: Path, settings: Settings, *arguments: str) -> Done:
     return Done(process.returncode, stdout.decode(), stderr.decode())
 
 
+class Process(Protocol):
+    """What is wanted of a `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None: ...
+
+    def send_signal(self, kind: int, /) -> None: ...
+
+
 class Program:
     """A command that runs until it is asked to end. It leads a group of processes, so that none outlives its test."""
+
+    _process: Process
 
     def __init__(self, folder: Path, log: Path, settings: Settings, *arguments: str) -> None:
         self.log = log
         with log.open("ab") as stream:
-            self._process = subprocess.Popen(
+            self._process = self._child = subprocess.Popen(
                 [TRIBI, *arguments],
                 cwd=folder,
                 env=environment(folder, settings),
@@ -121,7 +134,8 @@ class Program:
     async def ended(self, limit_s: float = LIMIT_S) -> int:
         """Waits; returns the exit status, or the negative number of the signal that killed it."""
         await until(lambda: not self.is_running, limit_s)
-        return int(self._process.returncode)
+        assert self._process.returncode is not None
+        return self._process.returncode
 
     async def kill(self) -> None:
         """kill -9, and no word of it before that."""
@@ -131,7 +145,7 @@ class Program:
     def clear_away(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
-        self._process.wait()
+        self._child.wait()
 
 
 def a_free_port() -> int:
