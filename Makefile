@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test serve lint format lock clean
+.PHONY: help setup setup-dev demo test chaos serve lint format lock clean
 
 # Another Python's settings would shadow the packages of .venv.
 unexport PYTHONHOME
@@ -30,6 +30,9 @@ demo: setup  ## one paid order becomes one eSIM, on this machine, without an acc
 test: lint  ## lint, then all tests; ARGS="-k connected_you" chooses
 	@echo '==> pytest'
 	@$(in_backend)/python -m pytest $(ARGS)
+
+chaos: setup-dev  ## the proof of the promise, for hours; alone it lists the runs; RUN=G2 N=100 SEED=7
+	@$(in_backend)/python -m tests.chaos $(RUN) $(if $(N),--n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))
 
 serve: setup  ## API, pages and background jobs; ARGS="--port 8001"
 	@.venv/bin/tribi serve $(ARGS)

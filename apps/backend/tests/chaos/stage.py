@@ -64,10 +64,6 @@ class _Forked(Program):
     def clear_away(self) -> None:
         self.send(signal.SIGKILL)
 
-    async def go_on(self) -> None:
-        """SIGCONT, for one that was stopped."""
-        self.send(signal.SIGCONT)
-
 
 class ForkedServer(_Forked, Server):
     """What `tribi serve` runs."""

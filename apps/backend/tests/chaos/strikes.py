@@ -121,22 +121,19 @@ def arm(plan: Plan) -> None:
 
     def reached(point: Point, reference: str) -> None:
         for strike in [*planned.pop((reference, point), ()), *planned.get((ANY, point), ())]:
-            if plan.note(strike, reference):
-                _strike(strike, reference)
+            if strike.after_s:
+                asyncio.get_running_loop().call_later(strike.after_s, _strike, plan, strike, reference)
+            else:
+                _strike(plan, strike, reference)
 
     failpoints.reached = reached
 
 
-def _strike(strike: Strike, reference: str) -> None:
+def _strike(plan: Plan, strike: Strike, reference: str) -> None:
+    if not plan.note(strike, reference):
+        return
     if strike.do == RAISE:
         raise RuntimeError(f"a test strikes at {strike.point}")
-    if strike.after_s:
-        asyncio.get_running_loop().call_later(strike.after_s, _act, strike, reference)
-    else:
-        _act(strike, reference)
-
-
-def _act(strike: Strike, reference: str) -> None:
     if strike.do == ASK:
         ask(strike.socket, {**strike.say, "reference": reference, "pid": os.getpid()})
     else:

@@ -1,0 +1,30 @@
+"""The runs, by the numbers of the proof they belong to. Whoever writes one adds its line."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from tests.chaos import g03
+from tests.chaos.outcome import Outcome
+
+
+@dataclass(frozen=True)
+class Run:
+    """
+    Attributes:
+        unit: what N counts, in the plural.
+        target: the N to reach.
+        batch: units that share an installation; a run that is stopped goes on at the last whole batch.
+        function: `run(folder, n=…, seed=…, tick=…)`.
+    """
+
+    name: str
+    title: str
+    unit: str
+    target: int
+    batch: int
+    function: Callable[..., Awaitable[Outcome]]
+
+
+RUNS = {
+    run.name: run for run in (Run("G3", "killed, failed and stopped at every named point", "cases", 45, 45, g03.run),)
+}
