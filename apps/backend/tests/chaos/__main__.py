@@ -42,7 +42,7 @@ def _list() -> None:
     _say("make chaos RUN=G2 N=100 SEED=7     goes on where it was stopped; RUN=report makes the table")
     for run in RUNS.values():
         done = sum(record.done for record in records if record.run == run.name)
-        _say(f"  {run.name:4} {run.title}: {done:,} of {run.target:,} {run.unit} on the record")
+        _say(f"  {run.name:6} {run.title}: {done:,} of {run.target:,} {run.unit} on the record")
 
 
 def _make_table() -> None:
@@ -129,7 +129,7 @@ def main() -> int:
         _list()
     elif said.run == "report":
         _make_table()
-    elif (run := RUNS.get(said.run.upper())) is None:
+    elif (run := RUNS.get(said.run.lower())) is None:
         _say(f"no run is called {said.run}; `make chaos` lists them")
         return 2
     else:

@@ -3,8 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos import g03
+from tests.chaos import breaks, g03
 from tests.chaos.outcome import Outcome
+from tests.chaos.sabotage import SABOTAGES
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,15 @@ class Run:
     function: Callable[..., Awaitable[Outcome]]
 
 
-RUNS = {
-    run.name: run for run in (Run("G3", "killed, failed and stopped at every named point", "cases", 45, 45, g03.run),)
-}
+_RUNS = (
+    Run("G3", "killed, failed and stopped at every named point", "cases", 45, 45, g03.run),
+    Run(
+        "breaks",
+        "the product broken on purpose: does the proof notice?",
+        "sabotages",
+        len(SABOTAGES),
+        len(SABOTAGES),
+        breaks.run,
+    ),
+)
+RUNS = {run.name.lower(): run for run in _RUNS}
