@@ -32,6 +32,8 @@ class Tag(StrEnum):
     ESIM_RESOLVED_ISSUED = "esims.resolved_issued"
     ESIM_RESOLVED_NOT_ISSUED = "esims.resolved_not_issued"
     ESIM_VIEWED = "esims.viewed"
+    CIRCUIT_OPENED = "providers.circuit_opened"
+    CIRCUIT_CLOSED = "providers.circuit_closed"
 
 
 _RECORD = insert(AuditEntry).values(

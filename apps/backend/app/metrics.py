@@ -26,14 +26,25 @@ HTTP_SECONDS = Histogram(
 )
 ESIMS_UNKNOWN = Gauge(
     "tribi_esims_unknown",
-    "eSIMs whose last attempt ended without a clear answer: a person must settle them.",
+    "eSIMs whose last attempt ended without a clear answer, for a person to settle: an alarm.",
     multiprocess_mode="mostrecent",
 )
 ORDERS_UNFULFILLED = Gauge(
-    "tribi_orders_unfulfilled", "Paid orders that are not provisioned 15 minutes later.", multiprocess_mode="mostrecent"
+    "tribi_orders_unfulfilled",
+    "Paid orders that are not provisioned 15 minutes later: an alarm.",
+    multiprocess_mode="mostrecent",
 )
 ACCOUNT_REFUSALS = Counter(
     "tribi_provider_account_refusals", "Refusals about our account (401, 402, 403): an alarm.", ["provider"]
+)
+PROVIDER_PAUSED = Gauge(
+    "tribi_provider_paused",
+    "1 while nothing is sent to the provider because its circuit is open: an alarm.",
+    ["provider"],
+    multiprocess_mode="mostrecent",
+)
+CIRCUIT_OPENINGS = Counter(
+    "tribi_provider_circuit_openings", "Times that a run of failures has opened a provider's circuit.", ["provider"]
 )
 SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
 

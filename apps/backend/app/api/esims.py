@@ -21,7 +21,7 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
 )
-from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold
+from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ProviderPaused
 from app.services.esims.esim import Esim, esim_by_id, list_esims
 from app.shapes import EsimShape, Page, esim_shape
 
@@ -72,6 +72,7 @@ class ActivateIn(Body):
             SupplierOutcomeUnknown,
             ProviderBusy,
             ProviderOnHold,
+            ProviderPaused,
             DatabaseUnavailable,
         ),
     },

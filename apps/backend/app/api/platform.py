@@ -11,6 +11,7 @@ from app import metrics, schema
 from app.api.access import Office, UnsettledOffice
 from app.errors import DatabaseUnavailable
 from app.services.esims.stuck import count_stuck
+from app.shapes import rfc3339
 
 router = APIRouter(tags=["platform"])
 
@@ -48,16 +49,25 @@ async def readyz(office: UnsettledOffice) -> Response:
 
 
 async def _readiness(office: Office) -> Readiness:
-    provider = {"name": office.provider.name, "is_live": office.provider.is_live}
+    provider: dict[str, Any] = {"name": office.provider.name, "is_live": office.provider.is_live}
     try:
         async with office.house.db.read() as connection:
             revision = await schema.current_revision(connection)
-        if revision is None or revision < schema.head():
+            is_behind = revision is None or revision < schema.head()
+            pause = None if is_behind else await office.activations.circuit.pause(connection)
+        if is_behind:
             behind = f"at {revision or 'nothing'}, {schema.head()} is needed: run `tribi migrate`"
             return Readiness(status="not-ready", database="ok", migrations=behind, provider=provider)
         await office.house.settle()
     except DatabaseUnavailable:
         return Readiness(status="not-ready", database="away", migrations="unknown", provider=provider)
+    provider["paused"] = pause is not None
+    if pause is not None:
+        provider |= {
+            "since": rfc3339(pause.since),
+            "reason": pause.reason,
+            "next_probe": rfc3339(pause.next_probe_at),
+        }
     return Readiness(status="ready", database="ok", migrations="ok", provider=provider)
 
 
@@ -72,8 +82,10 @@ async def prometheus(office: UnsettledOffice) -> Response:
         _ = office.house.vault  # not before the tables are known to be there
         async with office.house.db.read() as connection:
             stuck = await count_stuck(connection)
+            pause = await office.activations.circuit.pause(connection)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)
         metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)
+        metrics.PROVIDER_PAUSED.labels(office.provider.name).set(pause is not None)
     except DatabaseUnavailable:
         pass  # the last known numbers stand; the database's absence shows elsewhere
     return Response(

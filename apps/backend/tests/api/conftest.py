@@ -68,6 +68,7 @@ def live_at(supplier: StandIn, **more: Any) -> dict[str, Any]:
         "connected_you_base_url": supplier.url,
         "connected_you_api_key": SecretStr(API_KEY),
         "connected_you_timeout_seconds": 5,
+        "provider_circuit_failures": 0,  # one supplier for all tests, and most of them are about its failures
     } | more
 
 

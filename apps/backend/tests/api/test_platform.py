@@ -30,7 +30,7 @@ async def test_with_a_migrated_database_it_is_ready(shop: Shop) -> None:
             "status": "ready",
             "database": "ok",
             "migrations": "ok",
-            "provider": {"name": "CONNECTED_YOU", "is_live": False},
+            "provider": {"name": "CONNECTED_YOU", "is_live": False, "paused": False},
         },
     )
     assert reply.headers["Cache-Control"] == "no-store"

@@ -34,6 +34,7 @@ from app.services.esim_providers import (
     SupplierUnreachable,
 )
 from app.services.esims.answer import Result, verdict_on
+from app.services.esims.circuit import Circuit
 from app.services.esims.errors import OutcomeStillUnknown, ProviderBusy, ShuttingDown
 from app.services.esims.esim import Esim, esim_by_order
 from app.services.esims.intent import Intent, UnderWay, declare_intent, look
@@ -103,6 +104,7 @@ class Activations:
         self._slots = asyncio.Semaphore(max_concurrency)
         self._flights: dict[int, _Flight] = {}
         self._watch = Watch(house.db)
+        self.circuit = Circuit(house.db, provider, house.settings.provider_circuit_failures)
         self._errands: set[asyncio.Task[Any]] = set()
         self._is_closing = False
 
@@ -118,7 +120,8 @@ class Activations:
             The eSIM; not done where the wait ended before the provider answered: the work goes on.
 
         Raises:
-            NotFound, OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ShuttingDown: nothing was sent.
+            NotFound, OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ProviderPaused, ShuttingDown: nothing was
+                sent.
             EsimProvisioningError: as the provider failed; the same for all who waited.
             DatabaseUnavailable: nothing was sent by this call.
         """
@@ -152,7 +155,7 @@ class Activations:
         Raises:
             CannotReplay: why not.
             OutcomeStillUnknown: it brought no eSIM; `str()` says what came.
-            NotFound, ProviderBusy, ProviderOnHold, ShuttingDown: nothing was sent.
+            NotFound, ProviderBusy, ProviderOnHold, ProviderPaused, ShuttingDown: nothing was sent.
         """
         return await self._depart(
             order_id, lambda flight: self._ask_again(order_id, actor, flight, is_by_hand=True)
@@ -216,7 +219,13 @@ class Activations:
         attempted = standing or await self._attempt(
             order_id,
             lambda connection: declare_intent(
-                connection, self._house.vault, self._provider, order_id, actor=actor, timeout_s=self._timeout_s
+                connection,
+                self._house.vault,
+                self._provider,
+                order_id,
+                actor=actor,
+                timeout_s=self._timeout_s,
+                heeds_circuit=self.circuit.is_heeded,
             ),
             flight,
         )
@@ -238,6 +247,7 @@ class Activations:
                 actor=actor,
                 timeout_s=self._timeout_s,
                 is_by_hand=is_by_hand,
+                heeds_circuit=self.circuit.is_heeded,
             ),
             flight,
         )
@@ -304,6 +314,7 @@ class Activations:
     async def _conclude(self, intent: Intent, result: Result) -> Activation:
         esim, result = await keep_answer(self._house, intent, self._provider.name, result)
         metrics.ACTIVATIONS.labels(self._provider.name, verdict_on(result).outcome).inc()
+        await self.circuit.heard(intent.circuit, result)
         if isinstance(result, EsimProvisioningError):
             self._report(intent.order_id, result)
             if esim.status != "provisioned":

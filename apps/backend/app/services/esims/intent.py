@@ -14,9 +14,10 @@ from app import failpoints
 from app.audit import Tag, record
 from app.errors import NotFound
 from app.failpoints import Point
-from app.models import EsimProfile, Order, PlanCode, ProviderState, ProvisioningAttempt
+from app.models import EsimProfile, Order, PlanCode, ProvisioningAttempt
 from app.services.esim_providers import EsimProvider, PreparedOrder, ProvisionRequest
-from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderOnHold
+from app.services.esims.circuit import Standing, pass_gate
+from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown
 from app.vault import Place, Vault
 
 DEADLINE_MARGIN_S = 5
@@ -49,6 +50,7 @@ class Intent:
     order_id: int
     order: PreparedOrder
     requested_by: str
+    circuit: Standing = field(default_factory=Standing)
     declared_at: float = field(default_factory=boot_clock)
     """On the boot clock, a moment before the commit."""
 
@@ -88,9 +90,6 @@ _LOOK = (
     .where(Order.id == bindparam("order_id"))
 )
 
-_HELD_FOR_S = select(func.extract("epoch", ProviderState.rate_limited_until - func.clock_timestamp())).where(
-    ProviderState.provider == bindparam("provider")
-)
 _LOCK = (
     select(
         Order.status.label("order_status"),
@@ -159,7 +158,14 @@ def _checked(order_status: str, status: str, attempt_id: int | None) -> UnderWay
 
 
 async def declare_intent(
-    connection: AsyncConnection, vault: Vault, provider: EsimProvider, order_id: int, *, actor: str, timeout_s: float
+    connection: AsyncConnection,
+    vault: Vault,
+    provider: EsimProvider,
+    order_id: int,
+    *,
+    actor: str,
+    timeout_s: float,
+    heeds_circuit: bool = True,
 ) -> Intent | UnderWay | AlreadyProvisioned:
     """
     Puts an attempt on file. The caller commits before it sends.
@@ -169,6 +175,7 @@ async def declare_intent(
         OrderNotPaid: it was cancelled or refunded.
         OutcomeStillUnknown: an earlier attempt isn't settled.
         ProviderOnHold: the provider asked to wait.
+        ProviderPaused: nothing is sent to it for now.
         SupplierNotConfigured: a setting or the plan's code is missing.
     """
     reference = reference_of(order_id)
@@ -183,7 +190,9 @@ async def declare_intent(
         if standing := await look(connection, order_id):
             return standing
         raise RuntimeError("an order that is neither open nor settled")
-    await refuse_while_held(connection, provider)
+    # A statement of its own, for the same reason: the hold may be what the lock was waited for.
+    deadline_s = timeout_s + DEADLINE_MARGIN_S
+    circuit = await pass_gate(connection, provider.name, heeds_circuit=heeds_circuit, deadline_s=deadline_s)
 
     snapshot = row.plan_snapshot
     prepared = provider.prepare(
@@ -198,7 +207,7 @@ async def declare_intent(
             customer_name=row.customer_name,
         )
     )
-    intent = Intent(row.new_attempt_id, row.profile_id, order_id, prepared, actor)
+    intent = Intent(row.new_attempt_id, row.profile_id, order_id, prepared, actor, circuit)
     await open_attempt(connection, vault, intent, provider.name, is_live=provider.is_live, timeout_s=timeout_s)
     await connection.execute(
         _PROVISIONING, {"profile_id": row.profile_id, "provider": provider.name, "is_live": provider.is_live}
@@ -208,18 +217,6 @@ async def declare_intent(
     )
     failpoints.reached(Point.INTENT_WRITTEN, reference)
     return intent
-
-
-async def refuse_while_held(connection: AsyncConnection, provider: EsimProvider) -> None:
-    """
-    To be called under the order's lock: who waited for that sees what holds the provider back as it is now.
-
-    Raises:
-        ProviderOnHold: the provider asked to wait.
-    """
-    held_for_s = await connection.scalar(_HELD_FOR_S, {"provider": provider.name})
-    if held_for_s is not None and held_for_s > 0:
-        raise ProviderOnHold(retry_after_s=int(held_for_s) + 1)
 
 
 async def open_attempt(

@@ -14,7 +14,8 @@ from app.audit import Tag, record
 from app.errors import NotFound, TribiError
 from app.models import EsimProfile, ProvisioningAttempt
 from app.services.esim_providers import Dedupe, EsimProvider, PreparedOrder
-from app.services.esims.intent import Intent, attempt_place, new_attempt_id, open_attempt, refuse_while_held
+from app.services.esims.circuit import pass_gate
+from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, new_attempt_id, open_attempt
 from app.vault import Vault
 
 REPLAY_INTERVAL_S = 5
@@ -116,6 +117,7 @@ async def declare_replay(
     actor: str,
     timeout_s: float,
     is_by_hand: bool,
+    heeds_circuit: bool = True,
 ) -> Intent | NothingToReplay:
     """
     Puts a replay on file. The caller commits before it sends.
@@ -127,6 +129,7 @@ async def declare_replay(
         CannotReplay: by hand only: why not.
         NotFound: no such order.
         ProviderOnHold: the provider asked to wait.
+        ProviderPaused: nothing is sent to it for now.
     """
     status = await connection.scalar(_LOCK, {"order_id": order_id})
     if status is None:
@@ -147,7 +150,8 @@ async def declare_replay(
         if is_by_hand:
             raise CannotReplay(f"order {order_id} can't be sent again: {obstacle}")
         return NothingToReplay()
-    await refuse_while_held(connection, provider)
+    deadline_s = timeout_s + DEADLINE_MARGIN_S
+    circuit = await pass_gate(connection, provider.name, heeds_circuit=heeds_circuit, deadline_s=deadline_s)
 
     order = PreparedOrder(
         reference=row.reference,
@@ -155,7 +159,7 @@ async def declare_replay(
         base_url=provider.base_url,
         partner_id=provider.partner_id,
     )
-    intent = Intent(await new_attempt_id(connection), row.profile_id, order_id, order, actor)
+    intent = Intent(await new_attempt_id(connection), row.profile_id, order_id, order, actor, circuit)
     await open_attempt(
         connection, vault, intent, provider.name, is_live=provider.is_live, timeout_s=timeout_s, is_replay=True
     )
