@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import Json, actor, print_json, print_table, run
+from app.cli.office import Json, actor, csv_bytes, print_json, print_table, run
 
 if TYPE_CHECKING:
     from app.house import House
@@ -105,20 +105,13 @@ def check(json: Json = False) -> None:
 
 
 def _read_file(file: str) -> "CatalogueFile":
-    from app.services.catalogue.csv_file import MAX_BYTES, CatalogueFileRefused, read_catalogue
+    from app.csv_table import CsvRefused
+    from app.services.catalogue.csv_file import read_catalogue
     from app.services.esim_providers import providers_with_plan_codes
 
     try:
-        if file == "-":
-            data = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with Path(file).open("rb") as opened:
-                data = opened.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise ValueError(f"cannot read {file}: {error.strerror}") from error
-    try:
-        return read_catalogue(data, providers_with_plan_codes())
-    except CatalogueFileRefused as refused:
+        return read_catalogue(csv_bytes(file), providers_with_plan_codes())
+    except CsvRefused as refused:
         raise ValueError(f"{refused}\nnothing was imported") from refused
 
 

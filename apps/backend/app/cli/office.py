@@ -3,7 +3,9 @@
 import asyncio
 import getpass
 import json
+import sys
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
@@ -41,6 +43,19 @@ def actor() -> str:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):
         return "cli:unknown"
+
+
+def csv_bytes(file: str) -> bytes:
+    """What a file holds, or standard input for `-`; no more than shows that it is too large."""
+    from app.csv_table import MAX_BYTES
+
+    try:
+        if file == "-":
+            return sys.stdin.buffer.read(MAX_BYTES + 1)
+        with Path(file).open("rb") as opened:
+            return opened.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"cannot read {file}: {error.strerror}") from error
 
 
 def print_json(value: Any) -> None:  # noqa: ANN401 - whatever is JSON

@@ -9,6 +9,7 @@ import unicodedata
 from functools import lru_cache
 from typing import Final
 
+from app.csv_table import shown
 from app.values.country import Country
 from app.values.money import currency_decimals
 
@@ -106,12 +107,6 @@ def _advice(decimal: re.Match[str], currency: str) -> str:
     if len(decimal[2]) > decimals:
         return "write it without separators"
     return f"write {(decimal[1] + decimal[2].ljust(decimals, '0')).lstrip('0') or '0'}"
-
-
-def shown(text: str) -> str:
-    """Text from outside in a message: short, and without what a terminal would act on."""
-    cut = text if len(text) <= 40 else text[:40] + "…"
-    return cut if cut.isprintable() and " " not in cut else repr(cut)
 
 
 def _whole(text: str, lowest: int, highest: int, what: str) -> int:

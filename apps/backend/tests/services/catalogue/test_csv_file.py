@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from app.services.catalogue.csv_file import MAX_BYTES, MAX_PLANS, CatalogueFileRefused, write_catalogue
+from app.csv_table import MAX_BYTES, CsvRefused
+from app.services.catalogue.csv_file import MAX_PLANS, write_catalogue
 from app.services.catalogue.rows import CatalogueFile, CatalogueRow, ProviderCode
 from tests.services.catalogue.files import HEADER, PROVIDERS, a_file, a_line, many_lines, reading
 
@@ -14,7 +15,7 @@ SPAIN = CatalogueRow(
 
 
 def mistakes_of(data: bytes) -> tuple[str, ...]:
-    with pytest.raises(CatalogueFileRefused) as refused:
+    with pytest.raises(CsvRefused) as refused:
         reading(data)
     return refused.value.mistakes
 
@@ -275,7 +276,7 @@ def test_one_bad_line_of_fifty_thousand_refuses_all() -> None:
 
 
 def test_all_bad_lines_are_known_and_fifty_are_printed() -> None:
-    with pytest.raises(CatalogueFileRefused) as refused:
+    with pytest.raises(CsvRefused) as refused:
         reading(a_file(*(a_line(sku=f"es-{n}", price_minor="-5") for n in range(60))))
     assert len(refused.value.mistakes) == 60
     assert str(refused.value).splitlines()[-2:] == ["line 51: price_minor: -5 must not be negative", "and 10 more"]
