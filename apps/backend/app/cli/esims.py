@@ -1,14 +1,16 @@
 """`tribi esims`: what support does."""
 
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import GREATEST_ID, Json, actor, print_json, print_table, run
+from app.cli.office import GREATEST_ID, Json, actor, csv_bytes, print_json, print_table, run
 
 if TYPE_CHECKING:
     from app.house import House
     from app.services.esims.esim import Esim
+    from app.services.esims.settle_many import Settled
 
 app = typer.Typer(help="eSIMs: what is stuck, why, and settling it.", no_args_is_help=True)
 
@@ -85,25 +87,52 @@ def show(esim_id: EsimId, json: Json = False) -> None:
 
 @app.command()
 def resolve(
-    esim_id: EsimId,
-    reason: Annotated[str, typer.Option(help="How you know; it stays on the audit trail.")],
+    esim_id: Annotated[
+        int | None, typer.Argument(min=1, max=GREATEST_ID, metavar="ID", help="The eSIM; not with --csv.")
+    ] = None,
+    reason: Annotated[str | None, typer.Option(help="How you know; it stays on the audit trail.")] = None,
     issued: Annotated[str | None, typer.Option(metavar="CODE", help="It was issued: its activation code.")] = None,
     iccid: Annotated[str | None, typer.Option(help="With --issued: the ICCID, where the provider tells it.")] = None,
     not_issued: Annotated[
         bool, typer.Option("--not-issued", help="It was not issued: the order may be activated again.")
     ] = False,
+    csv: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Settle what this file says; - reads standard input.")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="With --csv: print what came of each line as JSON.")] = False,
 ) -> None:
-    """Settle an eSIM whose outcome is unknown, after asking the provider."""
-    from app.services.esims.resolve import resolve_issued, resolve_not_issued
-    from app.values.activation_code import ActivationCode
-    from app.values.iccid import Iccid
+    """
+    Settle an eSIM whose outcome is unknown, after asking the provider; or many, by a CSV file.
 
+    The file's columns: esim_id or order_reference (order-123), outcome (issued or not-issued), activation_code, iccid, reason. All
+    lines are checked before anything is done. Then each is settled by itself; the same file may be run again.
+    """
+    from app.services.esims.settlements import is_reason
+
+    if csv is not None:
+        if not_issued or any(given is not None for given in (esim_id, reason, issued, iccid)):
+            raise ValueError("--csv goes alone: its file says what is settled, how and why")
+        _resolve_file(csv, json=json)
+        return
+    if esim_id is None:
+        raise ValueError("say which eSIM: ID, or --csv FILE for many")
+    if json:
+        raise ValueError("--json goes with --csv")
     if (issued is None) != not_issued:
         raise ValueError("say either --issued CODE or --not-issued")
     if not_issued and iccid:
         raise ValueError("--iccid goes with --issued")
-    if not reason.strip() or not reason.isprintable():
+    if reason is None or not is_reason(reason):
         raise ValueError("--reason must say how you know, in one line of text")
+    esim = _resolve_one(esim_id, issued, iccid, reason)
+    typer.echo(f"eSIM {esim.id} is {esim.status}.")
+
+
+def _resolve_one(esim_id: int, issued: str | None, iccid: str | None, reason: str) -> "Esim":
+    from app.services.esims.resolve import resolve_issued, resolve_not_issued
+    from app.values.activation_code import ActivationCode
+    from app.values.iccid import Iccid
+
     code = ActivationCode.read(issued) if issued is not None else None
     number = Iccid.read(iccid) if iccid else None
 
@@ -114,8 +143,62 @@ def resolve(
             )
         return await resolve_not_issued(house.db, house.vault, esim_id, reason=reason, actor=actor())
 
-    esim = run(work)
-    typer.echo(f"eSIM {esim.id} is {esim.status}.")
+    return run(work)
+
+
+def _resolve_file(file: str, *, json: bool) -> None:
+    from app.csv_table import CsvRefused
+    from app.services.esims.settle_many import Ending, settle_many
+    from app.services.esims.settlements import read_settlements
+
+    try:
+        settlements = read_settlements(csv_bytes(file))
+    except CsvRefused as refused:
+        raise ValueError(f"{refused}\nnothing was settled") from refused
+
+    async def work(house: "House") -> list["Settled"]:
+        results = []
+        async for settled in settle_many(house.db, house.vault, settlements, actor=actor()):
+            results.append(settled)
+            if not json:
+                _tell(settled)
+        return results
+
+    results = run(work)
+    count = Counter(settled.ending for settled in results)
+    if json:
+        print_json([_settled_shape(settled) for settled in results])
+    else:
+        counts = ", ".join(f"{count[ending]} {ending.value.replace('-', ' ')}" for ending in Ending)
+        typer.echo(f"{len(results)} lines: {counts}.")
+    if count[Ending.FAILED]:
+        raise typer.Exit(1)
+
+
+def _tell(settled: "Settled") -> None:
+    from app.services.esims.settle_many import Ending
+
+    line = f"line {settled.settlement.line}"
+    if settled.ending is Ending.FAILED:
+        typer.echo(f"tribi: {line}: {settled.error}", err=True)
+    else:
+        so = " already" if settled.ending is Ending.ALREADY_SETTLED else ""
+        typer.echo(f"{line}: eSIM {settled.esim_id} is {settled.status}{so}.")
+
+
+def _settled_shape(settled: "Settled") -> dict[str, Any]:
+    from app.services.esims.intent import reference_of
+
+    settlement = settled.settlement
+    return {
+        "line": settlement.line,
+        "esim_id": settled.esim_id,
+        "order_reference": None if settlement.order_id is None else reference_of(settlement.order_id),
+        "outcome": "not-issued" if settlement.code is None else "issued",
+        "result": settled.ending.value,
+        "status": settled.status,
+        "error": settled.error,
+    }
 
 
 @app.command()
