@@ -52,9 +52,10 @@ async def _settle(db: Database, vault: Vault, settlement: Settlement, actor: str
                 return Settled(settlement, Ending.ALREADY_SETTLED, esim.id, esim.status)
         esim = await _resolve(db, vault, esim.id, settlement, actor)
     except (CannotResolve, NotFound, DatabaseUnavailable) as error:
-        advice = "; run the file again" if isinstance(error, DatabaseUnavailable) else ""
-        found = (None, None) if esim is None else (esim.id, esim.status)
-        return Settled(settlement, Ending.FAILED, *found, error=f"{error}{advice}")
+        said = f"{error}; run the file again" if isinstance(error, DatabaseUnavailable) else str(error)
+        if esim is None:
+            return Settled(settlement, Ending.FAILED, None, None, said)
+        return Settled(settlement, Ending.FAILED, esim.id, esim.status, said)
     return Settled(settlement, Ending.SETTLED, esim.id, esim.status)
 
 

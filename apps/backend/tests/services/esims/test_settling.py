@@ -398,3 +398,34 @@ async def test_a_second_429_does_not_shorten_the_hold(
         await activations.activate(third, actor="key:1")
     assert held.value.retry_after_s is not None
     assert held.value.retry_after_s > 60
+
+
+async def test_an_iccid_that_another_esim_holds_cannot_be_typed_in(house: House, provider: ConnectedYou) -> None:
+    iccid = Iccid.make("89445001021983048")
+    _, first = await an_unknown(house, provider)
+    await resolve_issued(house.db, house.vault, first, code=CODE, iccid=iccid, reason="one", actor="cli:eva")
+    _, second = await an_unknown(house, provider)
+    other = ActivationCode.read("LPA:1$smdp.example.com$ANOTHER")
+    with pytest.raises(CannotResolve, match="ICCID") as refused:
+        await resolve_issued(house.db, house.vault, second, code=other, iccid=iccid, reason="two", actor="cli:eva")
+    assert iccid.text not in str(refused.value)
+    assert (await on_file(house, 2)).profile.status == "unknown"
+
+
+@pytest.mark.parametrize("status", ["pending", "refused", "provisioned", "cancelled"])
+async def test_only_an_unknown_outcome_is_settled_by_a_person(
+    house: House, activations: Activations, supplier: StandIn, status: str
+) -> None:
+    order_id = await an_order(house.db)
+    if status == "provisioned":
+        await activations.activate(order_id, actor="key:1")
+    esim_id = (await on_file(house, order_id)).profile.id
+    if status != "provisioned":
+        async with house.db.begin() as connection:
+            await connection.execute(text("UPDATE esim_profiles SET status = :status"), {"status": status})
+    before = await on_file(house, order_id)
+    with pytest.raises(CannotResolve, match=f"is {status}: only"):
+        await resolve_issued(house.db, house.vault, esim_id, code=CODE, iccid=None, reason="x", actor="cli:eva")
+    with pytest.raises(CannotResolve, match=f"is {status}: only"):
+        await resolve_not_issued(house.db, house.vault, esim_id, reason="x", actor="cli:eva")
+    assert await on_file(house, order_id) == before
