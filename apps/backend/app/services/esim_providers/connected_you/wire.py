@@ -2,12 +2,14 @@
 
 What matters is whether a byte of the order may have left. `_GuardedRequest.send` is the last thing that aiohttp runs before it
 writes: up to there every failure is "nothing was sent", from there on every failure is "not known".
+
+Each order has a connection of its own: an idle one may be closed by the supplier in the moment in which an order is written to
+it, and nobody could tell whether the order was read (docs/decisions/0009-connections-to-a-provider.md).
 """
 
 import asyncio
 import contextlib
 import random
-import selectors
 import ssl
 import zlib
 from collections.abc import Callable, Coroutine
@@ -15,10 +17,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
-from weakref import WeakSet
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
 
 from app import failpoints
 from app.failpoints import Point
@@ -31,12 +31,6 @@ from app.services.esim_providers.contract import (
     SupplierOutcomeUnknown,
     SupplierUnreachable,
 )
-
-_KEEPALIVE_S = 0.5
-"""
-How long an idle connection may be used again. Far below any supplier's own limit (1 s is the shortest seen), so that it isn't
-closed by them in the moment in which an order is written to it: that would be an unknown outcome for nothing.
-"""
 
 _AWAKE_S = 1.0
 """A process that slept over its deadline (stopped, swapped out, a laptop's lid) reads for so long what waits in its socket."""
@@ -52,8 +46,6 @@ _MOST_MEMBERS = 16
 class _Sending:
     order: PreparedOrder
     may_send: Callable[[], bool]
-    used: WeakSet[ResponseHandler]
-    """Connections that have carried an order."""
     begun: bool = False
     status: int | None = None
     received: bytearray = field(default_factory=bytearray)
@@ -69,42 +61,22 @@ class _TooLate(Exception):
     """Too much time has passed since the order was put on file."""
 
 
-class _WentBad(Exception):
-    """While it was idle in the pool, the supplier closed a connection or spoke on it unasked."""
-
-
 class _GuardedRequest(aiohttp.ClientRequest):
     async def send(self, conn: aiohttp.connector.Connection) -> aiohttp.ClientResponse:
-        sending, protocol = _sending.get(), conn.protocol
-        if protocol is None or (protocol in sending.used and _holds_something(conn)):
-            raise _WentBad
+        sending = _sending.get()
         failpoints.reached(Point.CALL_SENDING, sending.order.reference)
         if not sending.may_send():
             raise _TooLate
         sending.begun = True
-        sending.used.add(protocol)
-        if conn.transport is not None:
-            conn.transport.set_protocol(Overheard(protocol, sending.words))
+        if conn.transport is not None and conn.protocol is not None:
+            conn.transport.set_protocol(Overheard(conn.protocol, sending.words))
         response = await super().send(conn)
         failpoints.reached(Point.CALL_SENT, sending.order.reference)
         return response
 
 
-def _holds_something(conn: aiohttp.connector.Connection) -> bool:
-    """
-    Whether an idle connection has ended, or holds words that nobody asked for: what they say, be it "refused", would be taken for
-    the answer to this order. aiohttp may not have heard of it yet, so the socket is asked, too.
-    """
-    protocol, transport = conn.protocol, conn.transport
-    if protocol is None or protocol.should_close or transport is None:
-        return True
-    with selectors.DefaultSelector() as selector:
-        selector.register(transport.get_extra_info("socket"), selectors.EVENT_READ)
-        return bool(selector.select(0))
-
-
 class Wire:
-    """A `Line` over HTTP: TLS verified, no redirect followed, one total deadline, connections pooled."""
+    """A `Line` over HTTP: TLS verified, no redirect followed, one total deadline, a connection for each order."""
 
     is_live = True
 
@@ -120,17 +92,17 @@ class Wire:
             "Content-Type": "application/json",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
+            "Connection": "close",
             "User-Agent": f"Tribi/{version('tribi')}",
         }
         self._timeout_s = timeout_s
         self._ssl_context = ssl_context
         self._session: aiohttp.ClientSession | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._used: WeakSet[ResponseHandler] = WeakSet()
 
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         """As `Line.send`. What was received of a broken answer is kept on the error."""
-        sending = _Sending(order, may_send, self._used)
+        sending = _Sending(order, may_send)
         try:
             return await _within(self._timeout_s, self._exchange(sending))
         except Exception as error:
@@ -159,13 +131,11 @@ class Wire:
             return Exchange(Answer(response.status, body), response.headers.get("Retry-After"))
 
     async def _connected(self, sending: _Sending) -> aiohttp.ClientResponse:
-        """Posts, with one quiet retry where nothing was sent. Connections that went bad in the pool don't count: each is closed."""
+        """Posts, with one quiet retry where nothing was sent."""
         is_retry = False
         while True:
             try:
                 return await self._post(sending.order)
-            except _WentBad:
-                continue
             except (OSError, aiohttp.ClientConnectionError):
                 if sending.begun or is_retry or not sending.may_send():
                     raise
@@ -175,7 +145,7 @@ class Wire:
     async def _post(self, order: PreparedOrder) -> aiohttp.ClientResponse:
         loop = asyncio.get_running_loop()
         if self._session is None or self._loop is not loop:
-            # A pooled connection of a loop that has ended would fail as it is written to: an unknown outcome for nothing.
+            # A session belongs to the loop in which it was made.
             self._session, self._loop = self._open_session(), loop
         return await self._session.post(
             f"{order.base_url}/partners/orders", data=order.body, headers=self._headers, allow_redirects=False
@@ -185,7 +155,7 @@ class Wire:
         context = self._ssl_context or ssl.create_default_context()
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=0, keepalive_timeout=_KEEPALIVE_S),
+            connector=aiohttp.TCPConnector(ssl=context, limit=0, force_close=True),
             request_class=_GuardedRequest,
             timeout=aiohttp.ClientTimeout(total=None),  # ours is around the whole exchange
             cookie_jar=aiohttp.DummyCookieJar(),
