@@ -46,6 +46,7 @@ PROVIDER_PAUSED = Gauge(
 CIRCUIT_OPENINGS = Counter(
     "tribi_provider_circuit_openings", "Times that a run of failures has opened a provider's circuit.", ["provider"]
 )
+JOBS_FAILED = Counter("tribi_jobs_failed", "Background jobs given up after their last retry: an alarm.", ["task"])
 SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
 
 

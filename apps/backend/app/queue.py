@@ -1,6 +1,7 @@
 """Do this later: a job in the same transaction as what it follows. If that rolls back, there is no job."""
 
 import json
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -8,6 +9,12 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 QUEUE = "tribi"
+
+HEARTBEAT_S = 5
+"""How often a worker says that it lives."""
+
+STALLED_AFTER_S = 30
+"""A worker that has said nothing for so long (database time) is taken for dead, and its jobs are put back."""
 
 
 class Job(StrEnum):
@@ -23,6 +30,41 @@ _ENQUEUE = text(
 )
 
 
+# In one statement, so that of several sweeps at once each job is put back by one: who comes second finds its row locked, or
+# a living worker on it. A worker that is gone from the table has been dead for longer still.
+_PUT_BACK = text(
+    "SELECT stalled.id, stalled.task_name, procrastinate_retry_job_v2(stalled.id, now(), NULL, NULL, NULL) FROM ("
+    "SELECT job.id, job.task_name FROM procrastinate_jobs job WHERE job.status = 'doing' AND NOT EXISTS ("
+    "SELECT 1 FROM procrastinate_workers worker WHERE worker.id = job.worker_id"
+    " AND worker.last_heartbeat > now() - make_interval(secs => :stalled_after_s)"
+    ") FOR UPDATE OF job SKIP LOCKED) stalled"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PutBack:
+    """A job whose worker was killed; the next free one does it."""
+
+    job_id: int
+    task: str
+
+
 async def enqueue(connection: AsyncConnection, job: Job, **args: Any) -> None:  # noqa: ANN401 - JSON values
-    """Jobs run at least once: each must bear running twice."""
+    """
+    Jobs run at least once: each must bear running twice.
+
+    Raises:
+        RuntimeError: the connection is in no transaction, so the job would be there whatever becomes of the act.
+    """
+    driver = (await connection.get_raw_connection()).driver_connection
+    if driver is None or driver.autocommit:
+        raise RuntimeError(f"{job.value}: a job is enqueued in the transaction of the act that it follows")
     await connection.execute(_ENQUEUE, {"queue": QUEUE, "task": job.value, "args": json.dumps(args)})
+
+
+async def put_back_stalled(connection: AsyncConnection) -> list[PutBack]:
+    """
+    Puts back what dead workers were doing. One that was only asleep may still finish its job, which then ran twice.
+    """
+    rows = await connection.execute(_PUT_BACK, {"stalled_after_s": STALLED_AFTER_S})
+    return [PutBack(row.id, row.task_name) for row in rows]

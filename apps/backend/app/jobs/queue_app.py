@@ -1,22 +1,42 @@
 """The queue's application: which function does which job, and what is done by the clock.
 
-Every job may run twice (its worker can be killed at any instant), so each is written to bear that.
+Every job may run twice (its worker can be killed at any instant), so each is written to bear that. What a killed worker left
+is put back by the recovery sweep of any process (`running.py`), within STALLED_AFTER_S and a sweep's interval.
 """
-
-from datetime import timedelta
 
 import procrastinate
 import structlog
 from procrastinate import builtin_tasks
+from procrastinate.jobs import Job as QueuedJob
 
+from app import metrics
 from app.house import House
 from app.queue import QUEUE, Job
 from app.services.esims.announce import announce_provisioned
 
-_STALLED_AFTER = timedelta(minutes=5)
+MOST_RETRIES = 36
+_LONGEST_PAUSE_S = 3600
 _FINISHED_JOBS_KEPT_HOURS = 7 * 24
 
 log = structlog.get_logger()
+
+
+class _UntilTomorrow(procrastinate.BaseRetryStrategy):
+    """Twice the pause each time, up to an hour: 26 hours in all, so that a mail server that is away for a day costs nothing."""
+
+    def get_retry_decision(self, *, exception: BaseException, job: QueuedJob) -> procrastinate.RetryDecision | None:
+        if job.attempts >= MOST_RETRIES:
+            metrics.JOBS_FAILED.labels(job.task_name).inc()
+            # Ids alone: what a job's error says may be the words of somebody else's server.
+            log.error(
+                "queue.job_failed",
+                job_id=job.id,
+                task=job.task_name,
+                args=job.task_kwargs,
+                error=type(exception).__name__,
+            )
+            return None
+        return procrastinate.RetryDecision(retry_in={"seconds": min(2 ** (job.attempts + 1), _LONGEST_PAUSE_S)})
 
 
 def build_queue_app(house: House) -> procrastinate.App:
@@ -31,23 +51,14 @@ def build_queue_app(house: House) -> procrastinate.App:
         kwargs={"prepare_threshold": None, "connect_timeout": 5, "application_name": "tribi-jobs"},
     )
     app = procrastinate.App(connector=connector)
-    retry = procrastinate.RetryStrategy(max_attempts=12, exponential_wait=2)
+    retry = _UntilTomorrow()
 
     @app.task(name=Job.ESIM_PROVISIONED.value, queue=QUEUE, retry=retry)
     async def esim_provisioned(esim_id: int) -> None:
         await announce_provisioned(house, esim_id)
 
-    @app.periodic(cron="* * * * *")
-    @app.task(name="queue.retry_stalled", queue=QUEUE, queueing_lock="queue.retry_stalled", pass_context=True)
-    async def retry_stalled(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
-        """Jobs whose worker was killed are put back."""
-        manager = context.app.job_manager
-        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=_STALLED_AFTER.total_seconds()):
-            log.warning("queue.stalled_job_put_back", job_id=job.id, task=job.task_name)
-            await manager.retry_job(job)
-
     @app.periodic(cron="17 3 * * *")
-    @app.task(name="queue.tidy", queue=QUEUE, queueing_lock="queue.tidy", pass_context=True)
+    @app.task(name="queue.tidy", queue=QUEUE, retry=retry, pass_context=True)
     async def tidy(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         """Finished jobs are kept for a week, failed ones for good: somebody must look at those."""
         await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)

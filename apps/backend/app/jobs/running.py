@@ -7,6 +7,7 @@ import structlog
 from app.errors import DatabaseUnavailable
 from app.house import House
 from app.jobs.queue_app import build_queue_app
+from app.queue import HEARTBEAT_S, STALLED_AFTER_S, put_back_stalled
 from app.services.esims.activate import Activations
 from app.services.esims.recover import SWEEP_INTERVAL_S, sweep
 from app.services.esims.replay import REPLAY_INTERVAL_S
@@ -20,16 +21,24 @@ log = structlog.get_logger()
 
 
 async def keep_sweeping(house: House) -> None:
-    """The recovery sweep, at once and then every five seconds, until cancelled."""
+    """The recovery sweep of attempts and of jobs, at once and then every five seconds, until cancelled."""
     while True:
         try:
             await sweep(house.db)
+            await _put_back_jobs(house)
         except DatabaseUnavailable as away:
             log.warning("sweep.database_away", reason=str(away))
         except Exception:
             # The sweep is what finds everything else that went wrong: it may not end.
             log.exception("sweep.failed")
         await asyncio.sleep(SWEEP_INTERVAL_S)
+
+
+async def _put_back_jobs(house: House) -> None:
+    async with house.db.begin() as connection:
+        found = await put_back_stalled(connection)
+    for job in found:
+        log.warning("queue.stalled_job_put_back", job_id=job.job_id, task=job.task)
 
 
 async def keep_replaying(activations: Activations) -> None:
@@ -55,6 +64,8 @@ async def keep_working(house: House) -> None:
                     listen_notify=False,
                     fetch_job_polling_interval=POLLING_INTERVAL_S,
                     shutdown_graceful_timeout=_FINISH_WITHIN_S,
+                    update_heartbeat_interval=HEARTBEAT_S,
+                    stalled_worker_timeout=STALLED_AFTER_S,
                 )
         except Exception as error:  # noqa: BLE001 - whatever it was: without its worker the queue stands still
             log.warning("worker.interrupted", reason=f"{type(error).__name__}: {error}")
