@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 from app.house import House
 from app.services.esim_providers import (
@@ -23,8 +24,9 @@ from app.services.esim_providers import (
 from app.services.esim_providers.connected_you.wire import Wire
 from tests import provider_cases as cases
 from tests.chaos.mutations import Mutated, mutated, readable_code
-from tests.chaos.outcome import Outcome, Tick, Verdict
-from tests.chaos.purchases import API_KEY, Desk, OnFile, a_desk, unforeseen
+from tests.chaos.outcome import Outcome, Tick
+from tests.chaos.purchases import API_KEY, Desk, OnFile, a_desk, house_of, unforeseen
+from tests.chaos.stage import a_stage
 from tests.stand_in import Issued, StandIn, read_ledger
 from tests.stand_in.elsewhere import StandInChild
 from tests.stand_in.faults import TABLE
@@ -84,7 +86,8 @@ async def scripted(house: House, folder: Path) -> Outcome:
             site.failures.append("a redirect was followed")
     never_met = set(TABLE) - set(state["faults"])
     site.failures += [f"never met: {fault}" for fault in sorted(never_met)]
-    return Outcome(sum(state["faults"].values()), state["faults"], Verdict(), figures, site.failures)
+    counts = Counter(state["faults"])
+    return Outcome(counts.total(), counts, figures=figures, failures=site.failures)
 
 
 async def _all_faults(site: Site, target: str) -> dict[str, float]:
@@ -94,8 +97,7 @@ async def _all_faults(site: Site, target: str) -> dict[str, float]:
         a_desk(site.house, site.supplier.url, Wire(API_KEY, PATIENT_S), PATIENT_S) as patient,
         a_desk(site.house, site.supplier.url, Wire(API_KEY, SHORT_S), SHORT_S) as short,
     ):
-        # What is loaded once isn't counted, nor are the buffers of the database's connections, each as large as its largest row.
-        await _met(site, patient, ["big_plain"] * 2 * LANES, target, at_once=LANES)
+        await _warm_up(site, patient)
         gc.collect()
         before_mb = _memory_mb()
         await _met(site, patient, quick, target, at_once=LANES)
@@ -109,6 +111,11 @@ async def _all_faults(site: Site, target: str) -> dict[str, float]:
     if figures["memory_mb"] >= MOST_MB:
         site.failures.append(f"memory grew by {figures['memory_mb']} MB")
     return figures
+
+
+async def _warm_up(site: Site, desk: Desk) -> None:
+    """What is loaded once isn't counted, nor are the buffers of the database's connections, each as large as its largest row."""
+    await _met(site, desk, ["big_plain"] * 3 * LANES, "", at_once=LANES)
 
 
 async def _met(site: Site, desk: Desk, faults: Iterable[str], target: str, *, at_once: int) -> None:
@@ -175,9 +182,24 @@ def _memory_mb() -> float:
 # --- good answers, mutated
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What has to be known of an answer afterwards: `status` is None where the framing may have changed it."""
+
+    kinds: str
+    status: int | None
+    is_readable: bool
+    """The order's own code stands where the contract has it."""
+
+    @classmethod
+    def of(cls, answer: Mutated, reference: str) -> Self:
+        is_readable = answer.body is not None and readable_code(answer.body, reference) == activation_code(reference, 1)
+        return cls("+".join(answer.kinds), answer.status, is_readable)
+
+
 async def hostile(house: House, folder: Path, *, n: int, seed: int, tick: Tick) -> Outcome:
     """`n` orders, each answered by a good answer that was mutated. `figures`: `memory_mb`, `provisioned`, `unknown`."""
-    ledger = folder / "ledger.jsonl"
+    ledger = folder / "hostile.jsonl"
     async with StandInChild("--ledger", ledger, "--no-fsync", "--api-key", API_KEY) as supplier:
         site = Site(house, supplier, ledger)
         with unforeseen() as complaints:
@@ -186,15 +208,16 @@ async def hostile(house: House, folder: Path, *, n: int, seed: int, tick: Tick) 
                 site.failures += desk.crashes
         state = await supplier.get("state")
         site.failures += complaints + [f"the stand-in: {breach}" for breach in state["violations"]]
-    return Outcome(n, dict(counts), Verdict(), figures, site.failures)
+    return Outcome(n, counts, figures=figures, failures=site.failures)
 
 
 async def _all_mutations(
     site: Site, desk: Desk, n: int, seed: int, tick: Tick
 ) -> tuple[Counter[str], dict[str, float]]:
     others = [await _bought(desk) for _ in range(OTHERS)]
+    await _warm_up(site, desk)
     numbers = iter(range(n))
-    answers: dict[int, Mutated] = {}
+    answers: dict[int, Sent] = {}
     counts: Counter[str] = Counter()
 
     async def lane() -> None:
@@ -202,7 +225,8 @@ async def _all_mutations(
             draw = random.Random(f"{seed}/{number}")  # noqa: S311 - reproducible is what is wanted
             order_id = await desk.order()
             good = issue(f"order-{order_id}", "CY-ES-5GB", 1, 0)
-            answer = answers[order_id] = mutated(draw, good, draw.choice(others))
+            answer = mutated(draw, good, draw.choice(others))
+            answers[order_id] = Sent.of(answer, good.reference)
             counts.update(answer.kinds)
             await site.script(order_id, {"issue": True, "raw": answer.raw.decode("latin-1")})
             await desk.activate(order_id)
@@ -216,10 +240,9 @@ async def _all_mutations(
     for order_id, answer in answers.items():
         found = await desk.on_file(order_id)
         statuses[found.status] += 1
-        kinds = "+".join(answer.kinds)
-        site.failures += [f"{kinds}: {said}" for said in _judged(order_id, found, answer, owners)]
+        site.failures += [f"{answer.kinds}: {said}" for said in _judged(order_id, found, answer, owners)]
         if found.words != desk.line.heard.pop(f"order-{order_id}").words:
-            site.failures.append(f"{kinds}: order {order_id}: the answer on file isn't the one that was heard")
+            site.failures.append(f"{answer.kinds}: order {order_id}: the answer on file isn't the one that was heard")
     answers.clear()
     gc.collect()
     figures = {"memory_mb": round(_memory_mb() - before_mb, 1), **{k: float(v) for k, v in statuses.items()}}
@@ -232,7 +255,7 @@ async def _bought(desk: Desk) -> Issued:
     return issue(f"order-{order_id}", "CY-ES-5GB", 1, 0)
 
 
-def _judged(order_id: int, found: OnFile, answer: Mutated, owners: dict[str, str]) -> Iterable[str]:
+def _judged(order_id: int, found: OnFile, answer: Sent, owners: dict[str, str]) -> Iterable[str]:
     """The rule of money, from what was sent and what is on file alone."""
     reference = f"order-{order_id}"
     ours = activation_code(reference, 1)
@@ -241,12 +264,12 @@ def _judged(order_id: int, found: OnFile, answer: Mutated, owners: dict[str, str
         yield f"order {order_id} is {found.status} after a {status}"
     if found.status == "provisioned" and owners.get(found.code or "", reference) != reference:
         yield f"order {order_id} holds the code of {owners[found.code or '']}"
-    if answer.body is None or status is None or not 200 <= status <= 299:
-        return
-    if readable_code(answer.body, reference) == ours and found.code != ours and found.status != "unknown":
+    is_success = status is not None and 200 <= status <= 299
+    if is_success and answer.is_readable and found.code != ours and found.status != "unknown":
         yield f"order {order_id} is {found.status}: its code was readable, and is lost"
 
 
 async def run(folder: Path, *, n: int, seed: int, tick: Tick) -> Outcome:
-    """One batch of mutations in an installation of its own."""
-    raise NotImplementedError
+    """Mutated answers, in an installation of their own."""
+    async with a_stage(folder) as stage:
+        return await hostile(house_of(stage), folder, n=n, seed=seed, tick=tick)

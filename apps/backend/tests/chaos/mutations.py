@@ -132,7 +132,7 @@ _DOCUMENTS: dict[str, DocumentAct] = {
     "listed": lambda _, document, data, other: document.update(data=[other.answer()["data"], data]),
     "beside": lambda _, document, __, other: document.update(error="no", order=other.answer()["data"]),
     "unwrapped": lambda _, document, data, __: (document.pop("data"), document.update(data)),
-    "huge": lambda _, __, data, ___: data.update(instructions="i" * 400_000),
+    "huge": lambda _, __, data, ___: data.update(instructions="i" * 100_000),
 }
 
 # --- its bytes

@@ -11,6 +11,7 @@ from itertools import count
 from typing import Any
 
 import structlog
+from pydantic import SecretStr
 from sqlalchemy import select, text
 
 from app.errors import TribiError
@@ -23,7 +24,11 @@ from app.services.esims.errors import ProviderOnHold
 from app.services.esims.esim import place_of
 from app.services.esims.intent import attempt_place
 from app.services.orders.place import NewOrder, place_order
+from app.settings import Settings
+from app.vault import Keyring
 from tests.builders import a_key, a_plan
+from tests.chaos.stage import Stage
+from tests.conftest import KEY
 
 API_KEY = "key-of-the-proof"
 PARTNER_ID = "partner-of-the-proof"
@@ -152,6 +157,11 @@ class Desk:
             answer = Answer(last.response_status, vault.keyring.open(last.response_body, place))
         code = vault.open_text(profile.activation_code, place_of("activation_code", profile.id))
         return OnFile(profile.status, code, len(attempts), _words(answer))
+
+
+def house_of(stage: Stage) -> House:
+    """The stage's installation as this process sees it."""
+    return House(Settings(encryption_key=SecretStr(KEY)), stage.site.db, Keyring.parse(KEY), stage.vault)
 
 
 @asynccontextmanager
