@@ -127,7 +127,7 @@ _DOCUMENTS: dict[str, DocumentAct] = {
     "reference-reformatted": lambda _, __, data, ___: data.update(
         orderReference=f" {data.get('orderReference')}\n".upper()
     ),
-    "iccid-as-number": lambda draw, _, data, __: data.update(iccid=draw.choice((8910000000000000000, 1e300, -1))),
+    "iccid-as-number": lambda draw, _, data, __: data.update(iccid=draw.randrange(10**18, 10**19)),
     "nested": lambda draw, document, data, _: _nested(draw, document, data),
     "listed": lambda _, document, data, other: document.update(data=[other.answer()["data"], data]),
     "beside": lambda _, document, __, other: document.update(error="no", order=other.answer()["data"]),
