@@ -4,13 +4,16 @@ Each lane has a line to the supplier of its own, so that no other lane's order k
 """
 
 import asyncio
+import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.house import House
+from app.services.esim_providers import PreparedOrder
+from app.services.esim_providers.connected_you.client import Exchange, Line
 from app.services.esim_providers.connected_you.wire import Wire
 from tests.chaos.oracle import Evidence, judge
 from tests.chaos.outcome import Outcome, Tick
@@ -21,11 +24,42 @@ from tests.stand_in.certificates import Certificates
 from tests.stand_in.elsewhere import StandInChild
 
 CLOSES_AFTER_S = (1.0, 5.0, 15.0)
-LANES = 60
+PER_SECOND = 4
+"""Orders a second at each supplier: as many lanes as that takes."""
+
 JITTER_S = 0.01
 """How far from the closing instant an order may be written: enough for the two to meet in either sequence on a loopback."""
 
 _PATIENT_S = 20.0
+_EARLY_S = 0.4
+"""How long before the instant an activation starts: time for its intent. The line then waits for the instant itself."""
+
+
+class OnTheDot:
+    """A `Line` that sends each order at an instant of its choice: so long after the answer to the one before."""
+
+    is_live = True
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self._answered_at: float | None = None
+        self.idle_s = 0.0
+        self.hits = 0
+        """Orders that went out within the jitter of the closing instant."""
+
+    async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
+        clock = asyncio.get_running_loop().time
+        if self._answered_at is not None:
+            at = self._answered_at + self.idle_s
+            await asyncio.sleep(at - clock())
+            self.hits += clock() - at <= JITTER_S
+        try:
+            return await self._line.send(order, may_send)
+        finally:
+            self._answered_at = clock()
+
+    async def close(self) -> None:
+        await self._line.close()
 
 
 @dataclass(frozen=True)
@@ -40,7 +74,9 @@ class Seen:
 async def run(folder: Path, *, n: int, seed: int, tick: Tick) -> Outcome:
     """Spaced activations in an installation of their own."""
     async with a_stage(folder) as stage:
-        return await spaced(house_of(stage), folder, n=n, seed=seed, tick=tick)
+        outcome = await spaced(house_of(stage), folder, n=n, seed=seed, tick=tick)
+    outcome.require("on the dot", n // 2)
+    return outcome
 
 
 async def spaced(
@@ -51,7 +87,7 @@ async def spaced(
     seed: int,
     tick: Tick,
     closes_after_s: Sequence[float] = CLOSES_AFTER_S,
-    lanes: int = LANES,
+    per_second: int = PER_SECOND,
 ) -> Outcome:
     """
     `n` activations, divided among suppliers that close after each of these times, with TLS and without.
@@ -72,13 +108,15 @@ async def spaced(
             arguments += ["--tls", certificates.good.certificate, certificates.good.key]
         async with StandInChild("--api-key", API_KEY, *arguments, tls=tls) as supplier:
             orders = iter(range(share))
-            draws = [random.Random(f"{seed}/{name}/{lane}") for lane in range(lanes)]  # noqa: S311 - reproducible
+            draws = [random.Random(f"{seed}/{name}/{lane}") for lane in range(math.ceil(per_second * seconds))]  # noqa: S311 - reproducible
+            lines = [OnTheDot(Wire(API_KEY, _PATIENT_S, ssl_context=tls)) for _ in draws]
             crashes = await asyncio.gather(
                 *(
-                    _lane(house, supplier.url, Wire(API_KEY, _PATIENT_S, ssl_context=tls), orders, draw, seconds, tick)
-                    for draw in draws
+                    _lane(house, supplier.url, line, orders, draw, seconds, tick)
+                    for line, draw in zip(lines, draws, strict=True)
                 )
             )
+            outcome.counts["on the dot"] += sum(line.hits for line in lines)
             outcome.failures.extend(crash for found in crashes for crash in found)
             state, received = await supplier.get("state"), await supplier.get("requests")
         outcome.counts[name] = state["requests"]
@@ -99,15 +137,26 @@ async def spaced(
 
 
 async def _lane(
-    house: House, url: str, line: Wire, orders: Iterator[int], draw: random.Random, closes_after_s: float, tick: Tick
+    house: House,
+    url: str,
+    line: OnTheDot,
+    orders: Iterator[int],
+    draw: random.Random,
+    closes_after_s: float,
+    tick: Tick,
 ) -> list[str]:
+    clock = asyncio.get_running_loop().time
     async with a_desk(house, url, line, _PATIENT_S) as desk:
+        # Lanes that start apart stay apart: many at the same instant would keep one another from being on the dot.
+        start_at = clock() + draw.uniform(0, closes_after_s)
         for _ in orders:
             order_id = await desk.order()
+            await asyncio.sleep(start_at - clock())
+            line.idle_s = closes_after_s + draw.uniform(-JITTER_S, JITTER_S)
             await desk.activate(order_id)
+            start_at = clock() + closes_after_s - _EARLY_S
             found = await desk.on_file(order_id)
             if found.status != "provisioned":
                 desk.crashes.append(f"order {order_id} is {found.status}")
             tick(1)
-            await asyncio.sleep(closes_after_s + draw.uniform(-JITTER_S, JITTER_S))
         return desk.crashes
