@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos import breaks, g03
+from tests.chaos import breaks, g03, g06, g09, g10
 from tests.chaos.outcome import Outcome
 from tests.chaos.sabotage import SABOTAGES
 
@@ -28,6 +28,9 @@ class Run:
 
 _RUNS = (
     Run("G3", "killed, failed and stopped at every named point", "cases", 45, 45, g03.run),
+    Run("G6", "clients that hang up", "calls", 1_000, 1_000, g06.run),
+    Run("G9", "good answers, mutated", "answers", 20_000, 5_000, g09.run),
+    Run("G10", "orders written as idle connections are closed", "activations", 5_000, 5_000, g10.run),
     Run(
         "breaks",
         "the product broken on purpose: does the proof notice?",
