@@ -1,5 +1,6 @@
 """Do this later: a job in the same transaction as what it follows."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import text
 from app.db import Database
 from app.house import House
 from app.jobs.queue_app import build_queue_app
-from app.queue import QUEUE, Job, enqueue
+from app.queue import QUEUE, STALLED_AFTER_S, Job, PutBack, enqueue, put_back_stalled
 
 
 async def jobs(db: Database) -> list[Any]:
@@ -49,6 +50,68 @@ async def test_nobody_sees_a_job_before_its_act_is_committed(db: Database) -> No
         await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=7)
         assert await jobs(db) == []
     assert len(await jobs(db)) == 1
+
+
+async def test_a_job_is_refused_where_nothing_could_roll_it_back(db: Database) -> None:
+    async with db.read() as connection:
+        with pytest.raises(RuntimeError, match="in the transaction of the act"):
+            await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=7)
+    assert await jobs(db) == []
+
+
+# --- jobs whose worker was killed
+
+_DOING = text("""
+    WITH worker AS (INSERT INTO procrastinate_workers (last_heartbeat)
+                    VALUES (now() - make_interval(secs => :silent_s)) RETURNING id)
+    UPDATE procrastinate_jobs SET status = 'doing', worker_id = (SELECT id FROM worker) WHERE status = 'todo'
+""")
+
+
+async def taken_up(db: Database, *, silent_s: float) -> None:
+    """All waiting jobs, by a worker that has said nothing for so long."""
+    async with db.begin() as connection:
+        await connection.execute(_DOING, {"silent_s": silent_s})
+
+
+async def enqueued(db: Database, number: int) -> None:
+    async with db.begin() as connection:
+        for _ in range(number):
+            await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=7)
+
+
+async def put_back(db: Database) -> list[PutBack]:
+    async with db.begin() as connection:
+        return await put_back_stalled(connection)
+
+
+async def test_jobs_of_a_worker_that_has_gone_silent_are_put_back_and_those_of_a_living_one_are_not(
+    db: Database,
+) -> None:
+    await enqueued(db, 1)
+    await taken_up(db, silent_s=STALLED_AFTER_S - 10)
+    await enqueued(db, 1)
+    await taken_up(db, silent_s=STALLED_AFTER_S + 1)
+    assert [job.task for job in await put_back(db)] == ["esims.provisioned"]
+    assert [(job[3], job[4]) for job in await jobs(db)] == [("doing", 0), ("todo", 1)]
+    assert await put_back(db) == []
+
+
+async def test_jobs_of_a_worker_that_is_off_the_list_are_put_back(db: Database) -> None:
+    """A worker that starts takes those off it that have gone silent."""
+    await enqueued(db, 1)
+    await taken_up(db, silent_s=0)
+    async with db.begin() as connection:
+        await connection.execute(text("DELETE FROM procrastinate_workers"))
+    assert len(await put_back(db)) == 1
+
+
+async def test_a_stalled_job_is_put_back_once_by_many_who_look_at_the_same_time(db: Database) -> None:
+    await enqueued(db, 20)
+    await taken_up(db, silent_s=STALLED_AFTER_S + 1)
+    found = await asyncio.gather(*(put_back(db) for _ in range(8)))
+    assert sum(map(len, found)) == 20
+    assert [job[4] for job in await jobs(db)] == [1] * 20
 
 
 async def test_every_job_has_its_task_in_our_queue(house: House) -> None:

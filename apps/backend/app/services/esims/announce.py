@@ -1,5 +1,6 @@
 """What follows a delivery: the traveller is sent what installs, once, although the job may run twice."""
 
+import asyncio
 from datetime import timedelta
 
 import structlog
@@ -7,6 +8,7 @@ from sqlalchemy import bindparam, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.errors import DatabaseUnavailable
 from app.house import House
 from app.mail import SEND_TIMEOUT_S, MailNotSent, MailRefused, send_mail
 from app.models import OutgoingMail
@@ -16,6 +18,7 @@ from app.services.orders.show import order_by_id
 
 _KIND = "instructions"
 _LEASE = timedelta(seconds=2 * SEND_TIMEOUT_S)
+_NOTE_AGAIN_AFTER_S = 1
 _DEVELOPMENT_SENDER = "tribi@localhost.invalid"
 
 log = structlog.get_logger()
@@ -82,7 +85,7 @@ async def announce_provisioned(house: House, esim_id: int) -> None:
         await _note(house, mail_id, leased_until=None, error=str(error))
         raise
     else:
-        await _note(house, mail_id, sent_at=func.now(), error=None)
+        await _note_sent(house, mail_id)
         log.info("mail.sent", esim_id=esim_id)
 
 
@@ -93,6 +96,20 @@ async def _claim(connection: AsyncConnection, esim_id: int) -> int | None:
     if claimed is None and await connection.scalar(_OPEN, {"esim_id": esim_id}) is not None:
         raise MailUnderWay
     return claimed
+
+
+async def _note_sent(house: House, mail_id: int) -> None:
+    """Tried again while the lease lasts: a database that is away for a moment isn't worth a second message."""
+    give_up_at = asyncio.get_running_loop().time() + _LEASE.total_seconds() - SEND_TIMEOUT_S
+    while True:
+        try:
+            await _note(house, mail_id, sent_at=func.now(), error=None)
+        except DatabaseUnavailable:
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise
+            await asyncio.sleep(_NOTE_AGAIN_AFTER_S)
+        else:
+            return
 
 
 async def _note(house: House, mail_id: int, **values: object) -> None:

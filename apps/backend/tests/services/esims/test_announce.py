@@ -20,6 +20,7 @@ from PIL import Image
 from pydantic import SecretStr
 from sqlalchemy import select, text
 
+from app.errors import DatabaseUnavailable
 from app.house import House
 from app.mail import MailNotSent, MailRefused, send_mail
 from app.models import OutgoingMail
@@ -183,6 +184,27 @@ async def test_a_worker_killed_after_sending_sends_again_with_the_same_message_i
     await announce_provisioned(mailing_house, esim_id)
     first, second = mailbox.messages
     assert first["Message-ID"] == second["Message-ID"]
+
+
+async def test_a_database_that_is_away_just_after_the_message_was_sent_costs_no_second_message(
+    mailing_house: House, activations: Activations, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, tries = announce._note, 0  # noqa: SLF001 - where the database goes away
+
+    async def note_later(house: House, mail_id: int, **values: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries < 3:
+            raise DatabaseUnavailable("away")
+        await note(house, mail_id, **values)
+
+    monkeypatch.setattr(announce, "_note", note_later)
+    monkeypatch.setattr(announce, "_NOTE_AGAIN_AFTER_S", 0)
+    esim_id = await an_esim(mailing_house, activations)
+    await announce_provisioned(mailing_house, esim_id)
+    assert (await on_file(mailing_house)).sent_at is not None
+    await announce_provisioned(mailing_house, esim_id)
+    assert len(mailbox.messages) == 1
 
 
 async def test_a_temporary_failure_is_tried_again(

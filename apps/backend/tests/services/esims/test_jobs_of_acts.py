@@ -1,0 +1,100 @@
+"""Each act that enqueues a job does so in its own transaction: rolled back, it leaves none."""
+
+import ast
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+import app
+from app.house import House
+from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esims import answer, resolve
+from app.services.esims.answer import record_answer
+from app.services.esims.recover import sweep
+from app.services.esims.resolve import resolve_issued
+from app.values.activation_code import ActivationCode
+from tests.builders import an_order
+from tests.services.esims.conftest import on_file
+from tests.services.esims.test_settling import an_intent, an_unknown, deadline_passes, the_answer
+
+Act = Callable[[House, ConnectedYou], Awaitable[tuple[int, Callable[[], Awaitable[object]]]]]
+"""Prepares an act, and returns the order's id and the act."""
+
+
+async def an_answer(house: House, provider: ConnectedYou) -> tuple[int, Callable[[], Awaitable[object]]]:
+    intent = await an_intent(house, provider, await an_order(house.db))
+    delivered = await the_answer(provider, intent)
+    return intent.order_id, lambda: record_answer(house.db, house.vault, intent, provider.name, delivered)
+
+
+async def a_late_answer(house: House, provider: ConnectedYou) -> tuple[int, Callable[[], Awaitable[object]]]:
+    intent = await an_intent(house, provider, await an_order(house.db))
+    await deadline_passes(house)
+    await sweep(house.db)
+    delivered = await the_answer(provider, intent)
+    return intent.order_id, lambda: record_answer(house.db, house.vault, intent, provider.name, delivered)
+
+
+async def a_persons_word(house: House, provider: ConnectedYou) -> tuple[int, Callable[[], Awaitable[object]]]:
+    intent, esim_id = await an_unknown(house, provider)
+    code = ActivationCode.read("LPA:1$smdp.example.com$TYPED-IN")
+    return intent.order_id, lambda: resolve_issued(
+        house.db, house.vault, esim_id, code=code, iccid=None, reason="their ticket", actor="cli:test"
+    )
+
+
+ACTS: dict[str, tuple[Act, Any]] = {
+    "services/esims/answer.py:_record": (an_answer, answer),
+    "services/esims/answer.py:_record_late": (a_late_answer, answer),
+    "services/esims/resolve.py:resolve_issued": (a_persons_word, resolve),
+}
+"""Who enqueues: how it is brought about, and the module in which it does so."""
+
+
+def who_enqueues() -> set[str]:
+    """Every function of the product that calls `enqueue`."""
+    root = Path(app.__file__).parent
+    return {
+        f"{file.relative_to(root).as_posix()}:{function.name}"
+        for file in root.rglob("*.py")
+        for function in ast.walk(ast.parse(file.read_text()))
+        if isinstance(function, ast.AsyncFunctionDef)
+        and any(
+            isinstance(node, ast.Call) and ast.unparse(node.func).endswith("enqueue") for node in ast.walk(function)
+        )
+    }
+
+
+def test_every_act_that_enqueues_is_in_the_table() -> None:
+    assert who_enqueues() == set(ACTS)
+
+
+async def jobs(house: House) -> int:
+    async with house.db.read() as connection:
+        return int(await connection.scalar(text("SELECT count(*) FROM procrastinate_jobs")) or 0)
+
+
+@pytest.mark.parametrize("name", ACTS)
+async def test_an_act_that_is_rolled_back_leaves_no_job_and_one_that_is_not_leaves_one(
+    house: House, provider: ConnectedYou, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    prepare, module = ACTS[name]
+    order_id, act = await prepare(house, provider)
+    before = (await on_file(house, order_id)).profile.status
+    enqueue = module.enqueue
+
+    async def enqueue_and_fail(connection: AsyncConnection, *job: Any, **args: Any) -> None:
+        await enqueue(connection, *job, **args)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "enqueue", enqueue_and_fail)
+        with pytest.raises(ZeroDivisionError):
+            await act()
+    assert ((await on_file(house, order_id)).profile.status, await jobs(house)) == (before, 0)
+    await act()
+    assert ((await on_file(house, order_id)).profile.status, await jobs(house)) == ("provisioned", 1)
