@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import socket
 import ssl
 from collections.abc import Iterator
 from email import message_from_bytes
@@ -15,7 +14,7 @@ import pytest
 import trustme
 import zxingcpp
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, Envelope
+from aiosmtpd.smtp import AuthResult
 from PIL import Image
 from pydantic import SecretStr
 from sqlalchemy import select, text
@@ -29,26 +28,9 @@ from app.services.esims.activate import Activations
 from app.services.esims.announce import MailUnderWay, announce_provisioned
 from app.settings import Settings
 from tests.builders import an_order
+from tests.mailbox import Mailbox, a_free_port, a_mail_server
 from tests.services.esims.conftest import MakeActivations
 from tests.stand_in import StandIn
-
-
-class Mailbox:
-    """A mail server's memory. `replies` are given to the next messages in place of its 250."""
-
-    def __init__(self) -> None:
-        self.messages: list[EmailMessage] = []
-        self.replies: list[str] = []
-
-    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:  # noqa: N802, ARG002 - aiosmtpd's name
-        if self.replies:
-            return self.replies.pop(0)
-        content = envelope.content
-        assert isinstance(content, bytes)
-        message = message_from_bytes(content, policy=default)
-        assert isinstance(message, EmailMessage)
-        self.messages.append(message)
-        return "250 OK"
 
 
 @pytest.fixture
@@ -58,15 +40,8 @@ def mailbox() -> Mailbox:
 
 @pytest.fixture
 def smtp(mailbox: Mailbox) -> Iterator[Controller]:
-    controller = Controller(mailbox, hostname="127.0.0.1", port=a_free_port())
-    controller.start()
-    yield controller
-    controller.stop()
-
-
-def a_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:  # aiosmtpd takes no 0 for itself
-        return int(server.getsockname()[1])
+    with a_mail_server(mailbox) as controller:
+        yield controller
 
 
 @pytest.fixture

@@ -1,0 +1,195 @@
+"""Every task bears running twice, one after the other and at the same time: it comes to the same, once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any
+
+import pytest
+from procrastinate.jobs import Job as QueuedJob
+from procrastinate.tasks import Task
+from pydantic import SecretStr
+from sqlalchemy import text
+from structlog.testing import capture_logs
+
+from app import metrics
+from app.db import Database
+from app.house import House
+from app.jobs.queue_app import MOST_RETRIES, build_queue_app
+from app.jobs.running import keep_working
+from app.mail import MailNotSent
+from app.queue import QUEUE
+from app.services.esim_providers import get_esim_provider
+from app.services.esims.activate import Activations
+from tests.builders import an_order
+from tests.jobs.queue_rows import an_old_job, deferred, job_states
+from tests.mailbox import Mailbox, a_mail_server
+from tests.processes.programs import until
+
+
+@dataclass(frozen=True)
+class Work:
+    """Something to be done. `state` is looked at afterwards, and must be `done`."""
+
+    args: dict[str, Any]
+    state: Callable[[], Awaitable[object]]
+    done: object
+
+
+async def instructions_to_send(house: House, mailbox: Mailbox) -> Work:
+    activations = Activations(house, get_esim_provider(house.settings), timeout_s=5, wait_s=30, max_concurrency=1)
+    esim = (await activations.activate(await an_order(house.db), actor="test")).esim
+
+    async def messages() -> object:
+        return [message["Message-ID"] for message in mailbox.messages]
+
+    return Work({"esim_id": esim.id}, messages, [f"<esim-{esim.id}-instructions@example.com>"])
+
+
+async def old_jobs_to_remove(house: House, _: Mailbox) -> Work:
+    old = await an_old_job(house.db, "succeeded")
+    kept = [await an_old_job(house.db, "failed"), await an_old_job(house.db, "succeeded", days=1)]
+
+    async def left() -> object:
+        states = await job_states(house.db)
+        return [job_id for job_id in (old, *kept) if job_id in states]
+
+    return Work({"timestamp": 0}, left, kept)
+
+
+TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
+    "esims.provisioned": instructions_to_send,
+    "queue.tidy": old_jobs_to_remove,
+}
+"""How there comes to be something to do for each task. A new task needs a line here, and one in `test_worker.KILLED`."""
+
+every_task = pytest.mark.parametrize("task", TASKS)
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    return Mailbox()
+
+
+@pytest.fixture
+async def mailing_house(house: House, mailbox: Mailbox) -> AsyncIterator[House]:
+    with a_mail_server(mailbox) as server:
+        mail = {"smtp_url": SecretStr(f"smtp://127.0.0.1:{server.port}"), "mail_from": "shop@example.com"}
+        yield House(house.settings.model_copy(update=mail), house.db, house.keyring, house.vault)
+
+
+async def worked_off(house: House, *, workers: int) -> None:
+    """By so many workers at the same time, until nothing is left to do; a retry doesn't wait for its time."""
+
+    async def work() -> None:
+        async with build_queue_app(house).open_async() as queue_app:
+            await queue_app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
+
+    async def all_is_done() -> bool:
+        async with house.db.begin() as connection:
+            await connection.execute(text("UPDATE procrastinate_jobs SET scheduled_at = NULL WHERE status = 'todo'"))
+        await asyncio.gather(*(work() for _ in range(workers)))
+        return not {"todo", "doing"} & set((await job_states(house.db)).values())
+
+    await until(all_is_done)
+
+
+def test_every_task_is_in_the_table(house: House) -> None:
+    tasks = build_queue_app(house).tasks
+    assert {name for name, task in tasks.items() if task.queue == QUEUE} == set(TASKS)
+
+
+@every_task
+async def test_a_task_that_runs_twice_in_a_row_comes_to_the_same_once(
+    mailing_house: House, mailbox: Mailbox, task: str
+) -> None:
+    work = await TASKS[task](mailing_house, mailbox)
+    for _ in range(2):
+        job_id = await deferred(mailing_house.db, task, work.args)
+        await worked_off(mailing_house, workers=1)
+        assert (await job_states(mailing_house.db))[job_id] == "succeeded"
+    assert await work.state() == work.done
+
+
+@every_task
+async def test_a_task_that_runs_twice_at_the_same_time_comes_to_the_same_once(
+    mailing_house: House, mailbox: Mailbox, task: str
+) -> None:
+    work = await TASKS[task](mailing_house, mailbox)
+    job_ids = [await deferred(mailing_house.db, task, work.args) for _ in range(4)]
+    await worked_off(mailing_house, workers=4)
+    states = await job_states(mailing_house.db)
+    assert {states[job_id] for job_id in job_ids} == {"succeeded"}
+    assert await work.state() == work.done
+
+
+def pauses_s(task: Task[Any, Any, Any]) -> Iterator[float]:
+    """How long it rests after each failure, until it is given up."""
+    for attempts in count():
+        job = QueuedJob(
+            id=1, queue=QUEUE, lock=None, queueing_lock=None, task_name=task.name, task_kwargs={}, attempts=attempts
+        )
+        retry = task.get_retry_exception(MailNotSent("451"), job)
+        if retry is None or retry.retry_decision.retry_at is None:
+            return
+        yield (retry.retry_decision.retry_at - datetime.now(UTC)).total_seconds()
+
+
+@every_task
+def test_a_task_is_tried_again_for_more_than_a_day_and_first_in_a_moment(house: House, task: str) -> None:
+    first, *more = pauses_s(build_queue_app(house).tasks[task])
+    assert first < 5
+    assert sum(more) > 24 * 3600
+    assert max(more) <= 3600
+
+
+async def test_a_job_that_is_given_up_is_counted_and_told_of_without_anything_personal(
+    mailing_house: House, mailbox: Mailbox
+) -> None:
+    work = await instructions_to_send(mailing_house, mailbox)
+    await worked_off(mailing_house, workers=1)
+    async with mailing_house.db.begin() as connection:
+        await connection.execute(text("UPDATE outgoing_mails SET sent_at = NULL, leased_until = NULL"))
+    job_id = await deferred(mailing_house.db, "esims.provisioned", work.args)
+    async with mailing_house.db.begin() as connection:
+        await connection.execute(
+            text("UPDATE procrastinate_jobs SET attempts = :attempts WHERE id = :id"),
+            {"attempts": MOST_RETRIES, "id": job_id},
+        )
+    mailbox.replies = ["451 ana@example.com is over quota"]
+    counted = metrics.JOBS_FAILED.labels("esims.provisioned")
+    before = counted._value.get()  # noqa: SLF001 - prometheus-client has no other way to ask
+    with capture_logs() as logs:
+        await worked_off(mailing_house, workers=1)
+    assert (await job_states(mailing_house.db))[job_id] == "failed"
+    assert counted._value.get() == before + 1  # noqa: SLF001
+    [line] = [line for line in logs if line["event"] == "queue.job_failed"]
+    assert (line["log_level"], line["task"], line["args"]) == ("error", "esims.provisioned", work.args)
+    assert "ana@example.com" not in repr(line)
+
+
+async def test_a_worker_that_others_took_for_dead_goes_on(mailing_house: House, mailbox: Mailbox) -> None:
+    """It was asleep for a minute, and is off the list of workers."""
+    work = await instructions_to_send(mailing_house, mailbox)
+    await worked_off(mailing_house, workers=1)
+    working = asyncio.create_task(keep_working(mailing_house))
+    try:
+        await until(lambda: workers_on_the_list(mailing_house.db))
+        async with mailing_house.db.begin() as connection:
+            await connection.execute(text("DELETE FROM procrastinate_workers"))
+        job_id = await deferred(mailing_house.db, "esims.provisioned", work.args)
+
+        async def is_done() -> bool:
+            return (await job_states(mailing_house.db))[job_id] == "succeeded"
+
+        await until(is_done)
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+
+
+async def workers_on_the_list(db: Database) -> int:
+    async with db.read() as connection:
+        return int(await connection.scalar(text("SELECT count(*) FROM procrastinate_workers")) or 0)
