@@ -1,6 +1,7 @@
 """Every task bears running twice, one after the other and at the same time: it comes to the same, once."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ from app.mail import MailNotSent
 from app.queue import QUEUE
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
+from app.settings import BACKEND_DIR
 from tests.builders import an_order
 from tests.jobs.queue_rows import an_old_job, deferred, job_states
 from tests.mailbox import Mailbox, a_mail_server
@@ -64,6 +66,8 @@ TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
     "queue.tidy": old_jobs_to_remove,
 }
 """How there comes to be something to do for each task. A new task needs a line here, and one in `test_worker.KILLED`."""
+
+PAGE = BACKEND_DIR.parents[1] / "docs" / "operations" / "jobs-failed.md"
 
 every_task = pytest.mark.parametrize("task", TASKS)
 
@@ -168,6 +172,20 @@ async def test_a_job_that_is_given_up_is_counted_and_told_of_without_anything_pe
     [line] = [line for line in logs if line["event"] == "queue.job_failed"]
     assert (line["log_level"], line["task"], line["args"]) == ("error", "esims.provisioned", work.args)
     assert "ana@example.com" not in repr(line)
+
+
+async def test_jobs_that_were_given_up_run_again_by_what_the_operations_page_says(
+    mailing_house: House, mailbox: Mailbox
+) -> None:
+    work = await instructions_to_send(mailing_house, mailbox)
+    async with mailing_house.db.begin() as connection:
+        await connection.execute(text("UPDATE procrastinate_jobs SET status = 'doing'"))
+        await connection.execute(text("UPDATE procrastinate_jobs SET status = 'failed', attempts = 37"))
+    _, press = re.findall("```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    async with mailing_house.db.begin() as connection:
+        await connection.execute(text(press))
+    await worked_off(mailing_house, workers=1)
+    assert await work.state() == work.done
 
 
 async def test_a_worker_that_others_took_for_dead_goes_on(mailing_house: House, mailbox: Mailbox) -> None:

@@ -1,35 +1,42 @@
 """`tribi worker`: does what servers have queued, also what one of them or another worker has left undone when it was killed."""
 
-import asyncio
 import signal
 import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 
+import pytest
 from pydantic import SecretStr
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 
 from app.house import House
-from app.queue import QUEUE
+from app.queue import STALLED_AFTER_S
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
-from app.settings import Settings
+from app.settings import Settings as AppSettings
 from app.vault import Keyring
 from tests.conftest import KEY
+from tests.jobs.queue_rows import an_old_job, deferred, job_states
+from tests.jobs.test_tasks import TASKS
 from tests.processes.installations import API_KEY, PARTNER_ID, Installation
-from tests.processes.programs import until
+from tests.processes.programs import Settings, until
 
 _JOB = text(
     "SELECT status::text FROM procrastinate_jobs"
     " WHERE task_name = 'esims.provisioned' AND args @> jsonb_build_object('esim_id', CAST(:esim_id AS bigint))"
 )
-_PUT_BACK = text(
-    "SELECT procrastinate_defer_jobs_v1(ARRAY[ROW(:queue, 'queue.retry_stalled', 0, NULL, NULL,"
-    " '{\"timestamp\": 0}'::jsonb, NULL)::procrastinate_job_to_defer_v1])"
+_CLAIMED = text("SELECT count(*) FROM outgoing_mails WHERE sent_at IS NULL AND leased_until > now()")
+_WAITS_FOR_A_LOCK = text(
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND application_name = 'tribi-jobs' AND wait_event_type = 'Lock'"
 )
+_SILENT = text("UPDATE procrastinate_workers SET last_heartbeat = now() - make_interval(secs => :for_s)")
 
 
 async def activated(site: Installation, order_id: int, *, wait_s: float = 10) -> None:
     """By a server that is gone afterwards, and never worked on jobs."""
-    settings = Settings(
+    settings = AppSettings(
         esim_provider="CONNECTED_YOU",
         connected_you_dry_run=False,
         connected_you_base_url=site.supplier.url,
@@ -74,21 +81,79 @@ async def test_it_sweeps_too(site: Installation) -> None:
     worker.clear_away()
 
 
-async def test_a_job_whose_worker_was_killed_is_done_by_another(site: Installation) -> None:
+@dataclass(frozen=True)
+class Begun:
+    """A job in whose middle a worker is to be killed, and what must be so once it was done by another."""
+
+    job_id: int
+    middle: TextClause
+    """True once the worker is there."""
+    is_done: Callable[[], Awaitable[object]]
+
+
+@asynccontextmanager
+async def instructions(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
+    """A mail server takes the call and never says a word."""
     order_id = await site.order()
     await activated(site, order_id)
-    with socket.create_server(("127.0.0.1", 0)) as mail_server:  # one that never says a word
-        mail_server.setblocking(False)
+
+    async def is_sent() -> bool:
+        [issued] = site.issued(order_id)
+        return any(issued.activation_code.rpartition("$")[2] in mail.read_text() for mail in site.mails())
+
+    job_id = max(await job_states(site.db))
+    with socket.create_server(("127.0.0.1", 0)) as mail_server:
         mail = {"SMTP_URL": f"smtp://127.0.0.1:{mail_server.getsockname()[1]}", "MAIL_FROM": "shop@example.com"}
-        victim = site.start("worker", **mail)
-        caller, _ = await asyncio.get_running_loop().sock_accept(mail_server)
-        with caller:
-            assert await job_of(site, order_id) == "doing"
-            await victim.kill()
+        yield mail, Begun(job_id, _CLAIMED, is_sent)
     async with site.db.begin() as connection:
-        await connection.execute(text("UPDATE procrastinate_workers SET last_heartbeat = now() - interval '6 minutes'"))
         await connection.execute(text("UPDATE outgoing_mails SET leased_until = now() - interval '1 second'"))
-        await connection.execute(_PUT_BACK, {"queue": QUEUE})  # which the timetable does each minute
+
+
+@asynccontextmanager
+async def old_jobs(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
+    """One of them is locked."""
+    old = await an_old_job(site.db, "succeeded")
+
+    async def is_gone() -> bool:
+        return old not in await job_states(site.db)
+
+    async with site.db.begin() as connection:
+        await connection.execute(text("SELECT FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": old})
+        yield {}, Begun(await deferred(site.db, "queue.tidy", {"timestamp": 0}), _WAITS_FOR_A_LOCK, is_gone)
+
+
+KILLED: dict[str, Callable[[Installation], AbstractAsyncContextManager[tuple[Settings, Begun]]]] = {
+    "esims.provisioned": instructions,
+    "queue.tidy": old_jobs,
+}
+"""What keeps each task in its middle for as long as the context lasts."""
+
+
+def test_every_task_is_in_the_table() -> None:
+    assert set(KILLED) == set(TASKS)
+
+
+@pytest.mark.parametrize("task", KILLED)
+async def test_a_job_whose_worker_was_killed_is_done_by_another(site: Installation, task: str) -> None:
+    async with KILLED[task](site) as (settings, begun):
+        victim = site.start("worker", **settings)
+
+        async def is_in_the_middle() -> bool:
+            async with site.db.read() as connection:
+                return bool(await connection.scalar(begun.middle))
+
+        await until(is_in_the_middle)
+        assert (await job_states(site.db))[begun.job_id] == "doing"
+        await victim.kill()
+    assert not await begun.is_done()
+    async with site.db.begin() as connection:
+        await connection.execute(_SILENT, {"for_s": STALLED_AFTER_S + 1})
     worker = site.start("worker")
-    await until(lambda: worker.events("queue.stalled_job_put_back"))
-    await site.has_mail(order_id)
+
+    async def is_done() -> bool:
+        return (await job_states(site.db))[begun.job_id] == "succeeded"
+
+    await until(is_done)
+    assert await begun.is_done()
+    assert [event["job_id"] for event in worker.events("queue.stalled_job_put_back")] == [begun.job_id]
+    worker.clear_away()

@@ -1,6 +1,7 @@
 """Each act that enqueues a job does so in its own transaction: rolled back, it leaves none."""
 
 import ast
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,14 @@ def who_enqueues() -> set[str]:
 
 def test_every_act_that_enqueues_is_in_the_table() -> None:
     assert who_enqueues() == set(ACTS)
+
+
+def test_there_is_no_other_way_to_enqueue() -> None:
+    root = Path(app.__file__).parent
+    others = [file for file in root.rglob("*.py") if file != root / "queue.py"]
+    assert [
+        file.name for file in others if re.search(r"\.defer|procrastinate_defer|INTO procrastinate", file.read_text())
+    ] == []
 
 
 async def jobs(house: House) -> int:
