@@ -119,10 +119,10 @@ SABOTAGES = (
         ),
     ),
     Sabotage(
-        "idle connections are kept for long, and not looked at before they are used again",
+        "connections to the provider are kept and used again",
         (
-            Edit(f"{CONNECTED_YOU}/wire.py", "_KEEPALIVE_S = 0.5\n", "_KEEPALIVE_S = 60\n"),
-            Edit(f"{CONNECTED_YOU}/wire.py", "(protocol in sending.used and _holds_something(conn))", "False"),
+            Edit(f"{CONNECTED_YOU}/wire.py", '            "Connection": "close",\n', ""),
+            Edit(f"{CONNECTED_YOU}/wire.py", "limit=0, force_close=True)", "limit=0, keepalive_timeout=60)"),
         ),
     ),
     Sabotage(
