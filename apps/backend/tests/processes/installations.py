@@ -265,7 +265,8 @@ async def a_site(folder: Path, database_url: str, *of_the_stand_in: str) -> Asyn
             "LOG_LEVEL": "DEBUG",
         }
         yield Installation(folder, settings, supplier, db, http)
-        assert (await supplier.get("state"))["violations"] == []
+        violations = (await supplier.get("state"))["violations"]
+        assert not violations, violations
     await db.close()
 
 

@@ -166,7 +166,7 @@ class Connection:
         """
         self.is_open = False
         self.ending = "closed"
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # a client that was killed is not even connected any more (ENOTCONN)
             await self._writer.drain()
             if self._writer.can_write_eof():
                 self._writer.write_eof()
