@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos import breaks, g03, g06, g09, g10
+from tests.chaos import breaks, g01, g03, g06, g09, g10
 from tests.chaos.outcome import Outcome
 from tests.chaos.sabotage import SABOTAGES
 

@@ -61,6 +61,11 @@ class _Forked(Program):
         self._process = fork
         self.log = log
 
+    @property
+    def status(self) -> int | None:
+        """As `ended` returns it; None while it runs."""
+        return self._process.poll()
+
     def clear_away(self) -> None:
         self.send(signal.SIGKILL)
 

@@ -1,7 +1,10 @@
 """An installation: a database, a supplier, and the programs that use both."""
 
 import asyncio
+import json
 import os
+import socket
+import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +16,7 @@ import aiohttp
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy import TextClause, text
+from yarl import URL
 
 from app.db import Database
 from app.services.orders.place import NewOrder, place_order
@@ -33,6 +37,7 @@ PASSWORD = "canary%2Fpass%40word"  # as the URL writes it
 P = TypeVar("P", bound=Program)
 
 _numbers = count(1)
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close sends a RST
 
 _STATUS = text("SELECT status FROM esim_profiles WHERE order_id = :order_id")
 _ESIM = text("SELECT id FROM esim_profiles WHERE order_id = :order_id")
@@ -227,6 +232,23 @@ class Installation:
     def written(self) -> str:
         """All that its programs have logged or complained of."""
         return "".join([program.log.read_text() for program in self.programs] + self.complaints)
+
+
+async def sent(server: Server, order_id: int) -> socket.socket:
+    """A connection on which the order's activation has been asked for. When it is closed it is reset."""
+    body = json.dumps({"order_id": order_id}).encode()
+    url = URL(server.shop.url)
+    head = (
+        f"POST /api/esims/activate HTTP/1.1\r\nHost: {url.authority}\r\nAuthorization: {server.shop.bearer['Authorization']}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, (url.host, url.port))
+    await loop.sock_sendall(connection, head.encode() + body)
+    return connection
 
 
 @asynccontextmanager

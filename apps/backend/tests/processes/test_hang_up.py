@@ -1,36 +1,13 @@
 """The client hangs up: the work is the server's and goes on."""
 
 import asyncio
-import json
 import random
-import socket
-import struct
 
-from yarl import URL
-
-from tests.processes.installations import Installation, Server
+from tests.processes.installations import Installation, Server, sent
 from tests.processes.programs import until
 
 ORDERS = 100
 LATENCY_S = 0.1
-_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 seconds: close sends a RST
-
-
-async def sent(server: Server, order_id: int) -> socket.socket:
-    """A connection on which the order's activation has been asked for."""
-    body = json.dumps({"order_id": order_id}).encode()
-    url = URL(server.shop.url)
-    head = (
-        f"POST /api/esims/activate HTTP/1.1\r\nHost: {url.authority}\r\nAuthorization: {server.shop.bearer['Authorization']}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-    )
-    connection = socket.socket()
-    connection.setblocking(False)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-    loop = asyncio.get_running_loop()
-    await loop.sock_connect(connection, (url.host, url.port))
-    await loop.sock_sendall(connection, head.encode() + body)
-    return connection
 
 
 async def test_an_activation_that_has_begun_is_stored_whenever_its_client_hangs_up(

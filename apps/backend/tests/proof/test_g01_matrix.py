@@ -1,0 +1,20 @@
+"""G1: whatever fails, and in whichever moment it fails, no order is doubled, lost, invented, stuck or silent."""
+
+from pathlib import Path
+
+from tests.chaos import g01
+from tests.chaos.matrix import FAULTS, Moment, cells
+
+
+async def test_the_matrix_is_as_large_as_claimed() -> None:
+    assert len([fault for fault in FAULTS if not fault.is_rare]) >= 20
+    assert len({cell.name for cell in cells(rare=False)}) == len(Moment) * len(
+        [fault for fault in FAULTS if not fault.is_rare]
+    )
+
+
+async def test_every_fault_at_every_moment(tmp_path: Path) -> None:
+    outcome = await g01.run(tmp_path, n=1500, seed=1)
+    assert outcome.failures == []
+    assert outcome.verdict.is_clean, outcome.verdict.cases
+    assert min(outcome.counts[cell.name] for cell in cells(rare=False)) >= 10
