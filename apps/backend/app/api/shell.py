@@ -4,6 +4,7 @@ Plain ASGI, so that nothing stands between the server and a handler's task (reli
 or cut work short).
 """
 
+import asyncio
 import re
 import secrets
 import time
@@ -81,6 +82,11 @@ class Shell:
                 await problem_reply(TooLarge(), scope["path"])(scope, body.receive, send_with_headers)
             else:
                 await self.app(scope, body.receive, send_with_headers)
+        except asyncio.CancelledError:
+            # The server gives up who still waits as it ends; its own answer to them would be none of ours.
+            if status == 0:
+                await problem_reply(InternalError(), scope["path"])(scope, body.receive, send_with_headers)
+            raise
         except Exception:
             log.exception("http.failed", method=method, route=_route(scope))
             if status == 0:

@@ -1,12 +1,16 @@
 """Problem documents (RFC 9457), whatever goes wrong."""
 
 import asyncio
+import json
 from io import StringIO
 
 import pytest
+from fastapi import FastAPI
+from starlette.types import Message
 
+from app.api.shell import Shell
 from app.errors import problem_types
-from tests.api.serving import Shop, raw
+from tests.api.serving import PROBLEM, Shop, raw
 
 DESIGNED = {
     "provider-not-configured", "provider-unreachable", "provider-rate-limited", "provider-refused", "activation-outcome-unknown",
@@ -201,3 +205,29 @@ async def test_what_is_no_http_harms_nobody(shop: Shop, sent: bytes) -> None:
     writer.close()
     assert not answer.startswith(b"HTTP/1.1 5"), answer
     assert (await shop.get("/healthz")).status == 200
+
+
+async def test_who_still_waits_when_a_server_gives_up_gets_a_problem_document() -> None:
+    app, has_arrived, sent = FastAPI(), asyncio.Event(), list[Message]()
+
+    @app.get("/")
+    async def wait_for_ever() -> None:
+        has_arrived.set()
+        await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "GET", "path": "/", "raw_path": b"/", "query_string": b"", "headers": []}
+    request = asyncio.create_task(Shell(app, is_https=False)(scope, receive, send))
+    await has_arrived.wait()
+    request.cancel()  # what uvicorn does to requests that outlast its time to end
+    with pytest.raises(asyncio.CancelledError):
+        await request
+    start, body = sent
+    assert start["status"] == 500
+    assert (b"content-type", PROBLEM.encode()) in start["headers"]
+    assert json.loads(body["body"])["type"] == "/problems/internal-error"

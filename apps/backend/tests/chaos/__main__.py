@@ -80,16 +80,15 @@ def _tell(run: Run, outcome: Outcome, counts: Counter[str]) -> None:
         _say(f"  ! {sentence}")
 
 
-def _batch(run: Run, seed: int, first: int, size: int, tick: Tick, *, is_on_record: bool) -> Outcome:
+def _batch(run: Run, seed: int, first: int, size: int, tick: Tick, commit: str, records: Path | None) -> Outcome:
     at, begun = datetime.now(UTC).isoformat(timespec="seconds"), time.monotonic()
-    commit = report.commit()
     folder = Path(tempfile.mkdtemp(prefix=f"tribi-{run.name.lower()}-"))
     outcome: Outcome = asyncio.run(_awaited(run, folder, size, report.seed_of_batch(seed, first), tick))
     if outcome.done == 0 and not outcome.failures:
         outcome.failures.append("nothing was done")
     record = report.record_of(run.name, seed, first, outcome, commit=commit, at=at, seconds=time.monotonic() - begun)
-    if is_on_record:
-        report.append(record)
+    if records is not None:
+        report.append(record, records)
     if outcome.has_passed:
         shutil.rmtree(folder, ignore_errors=True)
     else:
@@ -101,16 +100,24 @@ async def _awaited(run: Run, folder: Path, size: int, seed: int, tick: Tick) -> 
     return await run.function(folder, n=size, seed=seed, tick=tick)
 
 
-def _run(run: Run, n: int, seed: int, first: int | None) -> int:
-    is_on_record = first is None
-    at = report.done_so_far(report.recorded(), run.name, seed) if first is None else first
-    _say(f"{run.name}: {run.title}; seed {seed}, commit {report.commit()}, {at:,} of {n:,} {run.unit} done already")
+def run_batches(run: Run, n: int, seed: int, first: int | None, records: Path = report.RECORDS) -> int:
+    """
+    Args:
+        n: of the run's unit, in all; what is on record is done.
+        first: does the batch from here on again, off the record; None goes on.
+
+    Returns:
+        The exit status.
+    """
+    at = report.done_so_far(report.recorded(records), run.name, seed) if first is None else first
+    commit = report.commit()
+    _say(f"{run.name}: {run.title}; seed {seed}, commit {commit}, {at:,} of {n:,} {run.unit} done already")
     counts: Counter[str] = Counter()
     verdict, has_passed = Verdict(), True
     with _progress(run, at, n) as tick:
         while at < n and has_passed:
             size = min(run.batch, n - at)
-            outcome = _batch(run, seed, at, size, tick, is_on_record=is_on_record)
+            outcome = _batch(run, seed, at, size, tick, commit, records if first is None else None)
             counts.update(outcome.counts)
             verdict += outcome.verdict
             has_passed = outcome.has_passed
@@ -133,7 +140,7 @@ def main() -> int:
         _say(f"no run is called {said.run}; `make chaos` lists them")
         return 2
     else:
-        return _run(run, said.n or run.target, said.seed, said.first)
+        return run_batches(run, said.n or run.target, said.seed, said.first)
     return 0
 
 

@@ -34,18 +34,27 @@ class Slot:
     servers: list[ForkedServer] = field(default_factory=list)
     """The last one is the present one."""
     is_leaving: bool = False
+    _next: asyncio.Task[ForkedServer] | None = None
     _replacing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def current(self) -> ForkedServer:
-        """One that listens, or did a moment ago."""
+        """One that listens, or did a moment ago. Its successor is kept ready."""
         async with self._replacing:
             if self.is_leaving or not self.servers or not self.servers[-1].is_running:
-                url = f"{self.proxy.url}&application_name={self.name}"
-                started = await self.stage.start_server(armed=True, DATABASE_URL=url)
-                await until(lambda: started.answers("/healthz"))
-                self.servers.append(started)
+                self.servers.append(await (self._next or self._one_more()))
                 self.is_leaving = False
+                self._next = asyncio.create_task(self._one_more())
             return self.servers[-1]
+
+    async def _one_more(self) -> ForkedServer:
+        url = f"{self.proxy.url}&application_name={self.name}"
+        started = await self.stage.start_server(armed=True, DATABASE_URL=url)
+        await until(lambda: started.answers("/healthz"))
+        return started
+
+    async def close(self) -> None:
+        if self._next is not None:
+            await self._next
 
 
 @dataclass
@@ -59,13 +68,15 @@ class Acts:
     stage: Stage
     slots: Sequence[Slot]
     name_of: dict[str, str]
-    lines: dict[str, asyncio.StreamWriter] = field(default_factory=dict)
+    lines: dict[str, asyncio.Future[asyncio.StreamWriter]] = field(default_factory=dict)
     asked_to_end: list[ForkedServer] = field(default_factory=list)
     _later: list[asyncio.Task[None]] = field(default_factory=list)
 
     async def are_over(self) -> None:
         """Waits until what passes has passed."""
         await asyncio.gather(*self._later)
+        for slot in self.slots:
+            await slot.close()
 
     def table(self) -> dict[str, Act]:
         return {
@@ -102,10 +113,10 @@ class Acts:
         return True
 
     async def _reset(self, reference: str, _: int) -> bool:
-        line = self.lines.pop(reference, None)
-        if line is not None:
-            line.transport.abort()
-        return line is not None
+        if (line := self.lines.pop(reference, None)) is None:
+            return False
+        (await line).transport.abort()
+        return True
 
     async def _terminate(self, _: str, pid: int) -> bool:
         return await self._in_postgres(_TERMINATE, values=[self._slot_of(pid).name]) > 0

@@ -6,14 +6,15 @@ processes; every fault of `matrix.FAULTS` is struck at every moment, and counted
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
 
 from app.errors import DatabaseUnavailable
+from app.main import GAVE_UP
 from app.services.esims.intent import reference_of
 from tests.api.serving import Reply
 from tests.chaos.acts import Acts, Slot
@@ -25,8 +26,13 @@ from tests.chaos.strikes import KILL, RAISE
 from tests.chaos.umpire import Umpire
 from tests.processes.installations import sent
 
-CLIENTS = 40
+_CLIENTS = {Side.PROCESS: 12, Side.DATABASE: 12, Side.SUPPLIER: 24}
+"""Of each side's orders. Few on the server that is killed all the time, or its deaths would hide what else was to happen there."""
+
 _TIMEOUT_S = 2
+_WAIT_S = 4
+"""Longer than a call takes. Who waits for one that died with its server is told sooner than the sweep comes."""
+
 _TRIES = 8
 _PAUSE_S = 0.25
 _RECOVERED_WITHIN_S = 240
@@ -39,7 +45,9 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
     Args:
         n: activations.
     """
-    async with a_stage(folder, CONNECTED_YOU_TIMEOUT_SECONDS=str(_TIMEOUT_S)) as stage:
+    async with a_stage(
+        folder, CONNECTED_YOU_TIMEOUT_SECONDS=str(_TIMEOUT_S), ACTIVATION_WAIT_SECONDS=str(_WAIT_S)
+    ) as stage:
         cells_of = dict(zip(await stage.orders(n), schedule(n, seed), strict=True))
         for order_id, cell in cells_of.items():
             if cell.script:
@@ -57,8 +65,8 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
                 play = _Play(stage, acts, umpire, cells_of)
                 await stage.worker()
                 await play.everybody(list(cells_of), tick)
-                await acts.are_over()
                 await play.until_all_have_ended()
+                await acts.are_over()
                 return await play.outcome()
 
 
@@ -84,20 +92,23 @@ class _Play:
 
     async def everybody(self, order_ids: Sequence[int], tick: Tick) -> None:
         """Each order is activated until it is known how it ended, or that only the sweep can tell."""
-        waiting = iter(order_ids)
 
-        async def client() -> None:
+        async def client(waiting: Iterator[int]) -> None:
             for order_id in waiting:
                 await self._activate(order_id)
                 tick(1)
 
-        await asyncio.gather(*(client() for _ in range(CLIENTS)))
+        clients = []
+        for side, number in _CLIENTS.items():
+            # One queue for all clients of a side.
+            waiting = iter([order_id for order_id in order_ids if self.cells_of[order_id].fault.side is side])
+            clients += [client(waiting) for _ in range(number)]
+        await asyncio.gather(*clients)
 
     async def _activate(self, order_id: int) -> None:
         reference, fault = reference_of(order_id), self.cells_of[order_id].fault
+        slot = self.acts.slots[fault.side is Side.SUPPLIER]
         for _ in range(_TRIES):
-            # The supplier's troubles take long; a server that is killed again and again would see the end of few.
-            slot = self.acts.slots[fault.side is Side.SUPPLIER]
             server = await slot.current()
             try:
                 if fault.do == Do.HANG_UP and reference not in self.cut_off:
@@ -105,26 +116,33 @@ class _Play:
                     return  # nobody is told how it ended
                 if _is_end(await server.activate(order_id)):
                     return
-            except aiohttp.ClientConnectorError:
+            except (aiohttp.ClientConnectorError, ConnectionRefusedError):
                 pass  # it had just been killed
-            except aiohttp.ClientConnectionError:
+            except (aiohttp.ClientConnectionError, ConnectionError):
                 self.broken.add(reference)
-                return
+                if not await self._is_pending(order_id):
+                    return
             await asyncio.sleep(_PAUSE_S)
+
+    async def _is_pending(self, order_id: int) -> bool:
+        with suppress(DatabaseUnavailable):
+            return await self.stage.site.status(order_id) == "pending"
+        return False
 
     async def _hang_up(self, server: ForkedServer, order_id: int) -> None:
         """Asks; when the order has come to its moment the umpire cuts the line."""
         reference = reference_of(order_id)
-        reader, writer = await asyncio.open_connection(sock=await sent(server, order_id))
-        self.acts.lines[reference] = writer
-        self.cut_off[reference] = server.pid
+        line = self.acts.lines[reference] = asyncio.get_running_loop().create_future()
         try:
-            await reader.read(1)
-        except ConnectionError:
-            self.broken.add(reference)
+            reader, writer = await asyncio.open_connection(sock=await sent(server, order_id))
+            self.cut_off[reference] = server.pid
+            line.set_result(writer)
+            try:
+                await reader.read(1)
+            finally:
+                writer.transport.abort()
         finally:
-            self.acts.lines.pop(reference, None)
-            writer.transport.abort()
+            line.cancel()
 
     async def until_all_have_ended(self) -> None:
         """What is pending is activated again (nothing was sent), what is under way is waited for."""
@@ -184,7 +202,8 @@ class _Play:
             if not any(name.startswith(f"{fault.name}, ") for name in +outcome.counts):
                 outcome.failures.append(f"{fault.name} never happened")
         for server in self.acts.asked_to_end:
-            if (status := await server.ended()) not in {0, -signal.SIGKILL}:
+            # GAVE_UP where its database, which is cut off and refuses again and again, let it finish no job at hand.
+            if (status := await server.ended()) not in {0, GAVE_UP, -signal.SIGKILL}:
                 outcome.failures.append(f"a server that was asked to end did so with {status}")
         outcome.failures += self.umpire.complaints
         outcome.verdict = await self.stage.judge(disturbed=self.disturbed())

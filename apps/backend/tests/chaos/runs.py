@@ -27,6 +27,7 @@ class Run:
 
 
 _RUNS = (
+    Run("G1", "fault matrix", "activations", 25_000, 2_500, g01.run),
     Run("G3", "killed, failed and stopped at every named point", "cases", 45, 45, g03.run),
     Run("G6", "clients that hang up", "calls", 1_000, 1_000, g06.run),
     Run("G9", "good answers, mutated", "answers", 20_000, 5_000, g09.run),

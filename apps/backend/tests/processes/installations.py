@@ -246,8 +246,12 @@ async def sent(server: Server, order_id: int) -> socket.socket:
     connection.setblocking(False)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(connection, (url.host, url.port))
-    await loop.sock_sendall(connection, head.encode() + body)
+    try:
+        await loop.sock_connect(connection, (url.host, url.port))
+        await loop.sock_sendall(connection, head.encode() + body)
+    except OSError:
+        connection.close()
+        raise
     return connection
 
 
