@@ -65,7 +65,10 @@ class Reading:
     async def stop(self) -> list[tuple[str, float, float, int]]:
         """Each read: its URL, when it was sent (`time.monotonic()`), the seconds it took, its status."""
         await self._callers.tell({"do": "stop", "number": self._number})
-        return [(str(url), at, seconds, status) for url, at, seconds, status in await self._callers.said(self._number, "reads")]
+        return [
+            (str(url), at, seconds, status)
+            for url, at, seconds, status in await self._callers.said(self._number, "reads")
+        ]
 
 
 @dataclass

@@ -66,14 +66,8 @@ def a_wrong_database(folder: Path, off_by_s: float, timezone: str = "UTC") -> It
     house = settle(places, home_of(places, outside), find_bin_dir(), may_use_namespace=True, outside=outside)
     cluster = Cluster(house.home, house.home, house.bin_dir, house.identity, places.log)
     cluster.make()
-    # The server is given our own environment, which is put right again at once: nothing else reads it meanwhile.
-    clock = wrong_clock(off_by_s)
-    os.environ.update(clock)
-    try:
+    with _lent(wrong_clock(off_by_s), places.log):
         server = cluster.start()
-    finally:
-        for name in clock:
-            del os.environ[name]
     try:
         url = url_of(str(house.home))
         with psycopg.connect(url, autocommit=True) as connection:
@@ -83,3 +77,19 @@ def a_wrong_database(folder: Path, off_by_s: float, timezone: str = "UTC") -> It
         yield url
     finally:
         cluster.stop(server)
+
+
+@contextmanager
+def _lent(settings: Settings, log: Path) -> Iterator[None]:
+    """Our environment and stderr are what a server is started with; nothing else looks at them meanwhile."""
+    stderr = os.dup(2)
+    os.environ.update(settings)
+    try:
+        with log.open("ab") as stream:
+            os.dup2(stream.fileno(), 2)
+            yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        for name in settings:
+            del os.environ[name]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from tests.chaos.callers import Callers, Reply
 from tests.chaos.outcome import Outcome, Tick, no_tick
@@ -17,11 +18,12 @@ from tests.processes.programs import until
 _ONE_ADDRESS = "https://shop.example"
 """Both servers stand behind it, so their answers name it."""
 
-_PATIENT = {"CONNECTED_YOU_TIMEOUT_SECONDS": "120", "ACTIVATION_WAIT_SECONDS": "180"}
+_Settings = dict[str, Any]
+_PATIENT: _Settings = {"CONNECTED_YOU_TIMEOUT_SECONDS": "120", "ACTIVATION_WAIT_SECONDS": "180"}
 """Servers on which nothing runs out, however slow the machine is."""
 
-_IMPATIENT = {"CONNECTED_YOU_TIMEOUT_SECONDS": "120", "ACTIVATION_WAIT_SECONDS": "1"}
-_HASTY = {"CONNECTED_YOU_TIMEOUT_SECONDS": "2", "ACTIVATION_WAIT_SECONDS": "180"}
+_IMPATIENT: _Settings = {"CONNECTED_YOU_TIMEOUT_SECONDS": "120", "ACTIVATION_WAIT_SECONDS": "1"}
+_HASTY: _Settings = {"CONNECTED_YOU_TIMEOUT_SECONDS": "2", "ACTIVATION_WAIT_SECONDS": "180"}
 
 
 class Case(StrEnum):
@@ -137,7 +139,9 @@ def _wrong(case: Case, replies: list[Reply]) -> list[str]:
         late = sum((reply.status, reply.problem) == (409, problem) for reply in replies) if case is Case.HANGING else 0
         expect(bool(waited) and len(waited) + late == len(replies), f"it heard {dict(statuses)}, not 502")
         expect({reply.problem for reply in waited} == {problem}, "it heard of other problems than there was")
-        expect(len({(reply.body, reply.retry_after) for reply in waited}) == 1, "those who waited heard different things")
+        expect(
+            len({(reply.body, reply.retry_after) for reply in waited}) == 1, "those who waited heard different things"
+        )
     return wrong
 
 
@@ -158,7 +162,10 @@ async def run(
     cases = [case for case, _ in zip(cycle(_CASES), range(order_count), strict=False)]
     random.Random(f"{seed}/cases").shuffle(cases)  # noqa: S311 - a schedule, not a secret
     outcome = Outcome()
-    async with a_stage(folder, postgres_url=postgres_url, PUBLIC_URL=_ONE_ADDRESS) as stage, Callers(stage.site.secret) as callers:
+    async with (
+        a_stage(folder, postgres_url=postgres_url, PUBLIC_URL=_ONE_ADDRESS) as stage,
+        Callers(stage.site.secret) as callers,
+    ):
         pairs = [[await stage.start_server(**kind) for _ in range(2)] for kind in (_PATIENT, _IMPATIENT, _HASTY)]
         for server in [server for pair in pairs for server in pair]:
             await until(server.is_ready)

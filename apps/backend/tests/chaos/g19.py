@@ -4,12 +4,17 @@ import asyncio
 import shutil
 import signal
 import tempfile
+import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from itertools import cycle
 from pathlib import Path
+
+from sqlalchemy import func, select
 
 from app.services.esims.intent import reference_of
 from app.services.esims.resolve import resolve_issued
@@ -41,50 +46,73 @@ _SUPPLIER = {
 }
 _TIMEOUT_S = "2"
 _SWEPT_WITHIN_S = 120
+_SEEN_WITHIN_S = 60
+"""A clock is off by what it should be if what it shows is that near: an answer takes its time."""
 
 _HOUR_S = 3600
 _DAY_S = 24 * _HOUR_S
 
 
+Off = float | datetime | None
+"""By how many seconds a clock is off, or what it shows in a few seconds; None for a clock that is right."""
+
+
 @dataclass(frozen=True)
 class Clock:
     """
-    What is wrong with the clocks of an installation: by how many seconds each is off, worked out as its programs start.
+    What is wrong with the clocks of an installation.
 
     Attributes:
-        servers: of the two API processes; None for a clock that is right.
-        database: the same.
+        servers: of its two API processes.
     """
 
     name: str
-    servers: tuple[Callable[[], float] | None, Callable[[], float] | None] = (None, None)
-    database: Callable[[], float] | None = None
+    servers: tuple[Off, Off] = (None, None)
+    database: Off = None
     timezone: str = "UTC"
 
-
-def _off(seconds: float) -> Callable[[], float]:
-    return lambda: seconds
+    @property
+    def number(self) -> int:
+        """Of clocks that are wrong."""
+        return sum(off is not None for off in (*self.servers, self.database))
 
 
 CLOCKS = (
-    Clock("server an hour behind", (_off(-_HOUR_S), None)),
-    Clock("server an hour ahead", (_off(_HOUR_S), None)),
-    Clock("server a day ahead", (_off(_DAY_S), None)),
-    Clock("servers five minutes apart", (_off(-150), _off(150))),
-    Clock("servers as summer begins", (lambda: shortly_before(SUMMER_BEGINS),) * 2, timezone=BERLIN),
-    Clock("servers as winter begins", (lambda: shortly_before(WINTER_BEGINS),) * 2, timezone=BERLIN),
-    Clock("database an hour behind", database=_off(-_HOUR_S)),
-    Clock("database an hour ahead", database=_off(_HOUR_S)),
-    Clock("database a day ahead", database=_off(_DAY_S)),
-    Clock("database as winter begins", database=lambda: shortly_before(WINTER_BEGINS), timezone=BERLIN),
+    Clock("server an hour behind", (-_HOUR_S, None)),
+    Clock("server an hour ahead", (_HOUR_S, None)),
+    Clock("server a day ahead", (_DAY_S, None)),
+    Clock("servers five minutes apart", (-150, 150)),
+    Clock("servers as summer begins", (SUMMER_BEGINS, SUMMER_BEGINS), timezone=BERLIN),
+    Clock("servers as winter begins", (WINTER_BEGINS, WINTER_BEGINS), timezone=BERLIN),
+    Clock("database an hour behind", database=-_HOUR_S),
+    Clock("database an hour ahead", database=_HOUR_S),
+    Clock("database a day ahead", database=_DAY_S),
+    Clock("database as winter begins", database=WINTER_BEGINS, timezone=BERLIN),
 )
+
+
+@dataclass(frozen=True)
+class _Offsets:
+    """A clock's parts in seconds, from the start of its programs on."""
+
+    servers: tuple[float | None, float | None]
+    database: float | None
+    timezone: str
+
+
+def _offsets(clock: Clock) -> _Offsets:
+    def seconds(off: Off) -> float | None:
+        return shortly_before(off) if isinstance(off, datetime) else off
+
+    first, second = clock.servers
+    return _Offsets((seconds(first), seconds(second)), seconds(clock.database), clock.timezone)
 
 
 @dataclass
 class _Round:
     """One clock's load: plain activations, a few faults of the supplier's, and a server that is killed half-way."""
 
-    clock: Clock
+    offsets: _Offsets
     stage: Stage
     orders: list[int]
     coming: Iterator[int] = field(init=False)
@@ -114,22 +142,37 @@ class _Round:
         await activating
         await self.stage.recover(self.clients.used, *serving)
 
+    async def wrong(self) -> int:
+        """How many clocks are off as they should be, as seen from outside: each server dates its answers."""
+        seen = []
+        for server, off_by_s in zip(self.clients.serving, self.offsets.servers, strict=True):
+            if off_by_s is not None:
+                date = (await server.get("/api/plans")).headers["Date"]
+                seen.append((parsedate_to_datetime(date), off_by_s))
+        if self.offsets.database is not None:
+            async with self.stage.site.db.read() as connection:
+                now = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+            seen.append((now, self.offsets.database))
+        return sum(abs(shown.timestamp() - time.time() - off_by_s) < _SEEN_WITHIN_S for shown, off_by_s in seen)
+
     def start(self, nth: int) -> Server:
-        off_by_s = self.clock.servers[nth]
-        clock: Settings = {} if off_by_s is None else wrong_clock(off_by_s())
-        return self.stage.site.start_server(TZ=self.clock.timezone, **clock)
+        off_by_s = self.offsets.servers[nth]
+        clock: Settings = {} if off_by_s is None else wrong_clock(off_by_s)
+        return self.stage.site.start_server(TZ=self.offsets.timezone, **clock)
 
 
 async def _load(clock: Clock, folder: Path, seed: str, number: int, postgres_url: str | None) -> Outcome:
     outcome = Outcome(done=number)
-    async with _a_stage(clock, folder, postgres_url) as stage:
-        round_ = _Round(clock, stage, await stage.orders(number))
-        await round_.play(seed)
-        disturbed = {reference_of(order_id) for order_id in round_.clients.broken}
-        outcome.verdict = await stage.judge(disturbed=disturbed)
-        swept = await swept_attempts(stage.site.db)
-        faults = (await stage.site.supplier.get("state"))["faults"]
-    outcome.counts.update(faults)
+    offsets = _offsets(clock)
+    with _a_database(offsets, postgres_url) as url:
+        async with a_stage(folder, postgres_url=url, CONNECTED_YOU_TIMEOUT_SECONDS=_TIMEOUT_S) as stage:
+            round_ = _Round(offsets, stage, await stage.orders(number))
+            await round_.play(seed)
+            outcome.counts["wrong clocks"] = await round_.wrong()
+            disturbed = {reference_of(order_id) for order_id in round_.clients.broken}
+            outcome.verdict = await stage.judge(disturbed=disturbed)
+            swept = await swept_attempts(stage.site.db)
+            outcome.counts.update((await stage.site.supplier.get("state"))["faults"])
     outcome.counts["servers killed"] = 1
     outcome.counts["swept after a kill"] = len(swept)
     outcome.failures += [
@@ -140,22 +183,15 @@ async def _load(clock: Clock, folder: Path, seed: str, number: int, postgres_url
     return outcome
 
 
-@asynccontextmanager
-async def _a_stage(clock: Clock, folder: Path, postgres_url: str | None) -> AsyncIterator[Stage]:
-    with _a_database(clock, postgres_url) as url:
-        async with a_stage(folder, postgres_url=url, CONNECTED_YOU_TIMEOUT_SECONDS=_TIMEOUT_S) as stage:
-            yield stage
-
-
 @contextmanager
-def _a_database(clock: Clock, postgres_url: str | None) -> Iterator[str | None]:
-    if clock.database is None:
+def _a_database(offsets: _Offsets, postgres_url: str | None) -> Iterator[str | None]:
+    if offsets.database is None:
         yield postgres_url
         return
     folder = Path(tempfile.mkdtemp(prefix="tribi-clock-")).resolve()
     folder.chmod(0o711)  # root's server is another user's
     try:
-        with a_wrong_database(folder, clock.database(), clock.timezone) as url:
+        with a_wrong_database(folder, offsets.database, offsets.timezone) as url:
             yield url
     finally:
         shutil.rmtree(folder)
@@ -171,9 +207,7 @@ async def _sleep(folder: Path, number: int, postgres_url: str | None) -> Outcome
     person has settled some: an eSIM that it hears of is taken once, whatever else it brings changes nothing.
     """
     outcome = Outcome(done=number)
-    async with a_stage(
-        folder, postgres_url=postgres_url, CONNECTED_YOU_TIMEOUT_SECONDS=_SLEEPERS_TIMEOUT_S
-    ) as stage:
+    async with a_stage(folder, postgres_url=postgres_url, CONNECTED_YOU_TIMEOUT_SECONDS=_SLEEPERS_TIMEOUT_S) as stage:
         site, sleeper = stage.site, await stage.server()
         await stage.server()
         orders = await stage.orders(number)
@@ -191,7 +225,7 @@ async def _sleep(folder: Path, number: int, postgres_url: str | None) -> Outcome
             if fates[order_id] == "hold_after":
                 await _type_in(stage, order_id)
         await sleeper.go_on()
-        outcome.counts.update(f"woke to {(await call).status}" for call in calls)
+        outcome.counts.update([f"woke to {reply.status}" for reply in await asyncio.gather(*calls)])
         statuses = await stage.statuses()
         sent = Counter(request["reference"] for request in await stage.requests())
         outcome.verdict = await stage.judge()
@@ -246,4 +280,5 @@ async def run(
         place.mkdir()
         add(await _sleep(place, each, postgres_url))
     outcome.require("servers killed", len(clocks))
+    outcome.require("wrong clocks", sum(clock.number for clock in clocks))
     return outcome

@@ -99,7 +99,9 @@ class Line(asyncio.Protocol):
         self._transport = None
         answer, self._answer = self._answer, None
         if answer is not None and not answer.done():
-            answer.set_exception(ConnectionResetError("the connection broke before the answer"))
+            broken = ConnectionResetError("the connection broke before the answer")
+            broken.__cause__ = error
+            answer.set_exception(broken)
 
     # --- httptools
 
