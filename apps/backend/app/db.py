@@ -21,6 +21,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.schema import MetaData
 
 from app.errors import DatabaseUnavailable
+from app.gate import Gate
 
 GATE_TIMEOUT_S = 30
 """How long a unit of work queues for a connection before it is told that the database is away."""
@@ -41,7 +42,7 @@ class Base(DeclarativeBase):
 
 
 class Database:
-    """A pool of connections. Units of work queue first in, first out (SQLAlchemy's own queue is unfair: p99 four times worse)."""
+    """A pool of connections. Units of work queue in front of it (SQLAlchemy's own queue is unfair: p99 four times worse)."""
 
     def __init__(self, url: str, *, pool_size: int = 10) -> None:
         """
@@ -61,7 +62,7 @@ class Database:
         )
         event.listen(self._engine.sync_engine, "handle_error", _leave_out_details)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        self._gate = asyncio.Semaphore(pool_size)
+        self._gate = Gate(pool_size)
 
     @asynccontextmanager
     async def begin(self) -> AsyncGenerator[AsyncConnection, None]:

@@ -23,6 +23,7 @@ from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
 
 from app.errors import ConfigurationError
+from app.garbage import keep_collecting, spare_the_loop
 from app.house import open_house
 from app.logs import configure_logging
 from app.main import GAVE_UP, MISCONFIGURED, create_app
@@ -67,8 +68,10 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self.capture_signals():
+            collecting = asyncio.create_task(keep_collecting())
             async with self._app.router.lifespan_context(self._app):
                 await self._serve(sockets)
+            collecting.cancel()
             if self._app.state.has_given_up:
                 os._exit(GAVE_UP)  # whatever that hangs on (a database that is away) would hold up an orderly end, too
             self._captured_signals.clear()
@@ -143,6 +146,7 @@ def _work(listening: socket.socket) -> int:
         grace_s=grace_s,
     )
     _end_with_parent()
+    spare_the_loop()
     server.run(sockets=[listening])
     return 0 if server.started else GAVE_UP
 

@@ -31,7 +31,8 @@ class Reply:
     Attributes:
         status: 0 where the connection broke.
         body: a digest of it, a problem's `request_id` left out: equal for equal bodies.
-        seconds: from the moment in which the request was written.
+        at: when the request was written, by `time.monotonic()`.
+        seconds: from then on.
     """
 
     status: int
@@ -39,7 +40,24 @@ class Reply:
     is_replay: bool
     retry_after: str | None
     body: str
+    at: float
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """
+    What one GET came to.
+
+    Attributes:
+        at: when it was sent, by `time.monotonic()`.
+        status: 0 where the connection broke.
+    """
+
+    url: str
+    at: float
+    seconds: float
+    status: int
 
 
 class Crowd:
@@ -62,13 +80,9 @@ class Reading:
         self._callers = callers
         self._number = number
 
-    async def stop(self) -> list[tuple[str, float, float, int]]:
-        """Each read: its URL, when it was sent (`time.monotonic()`), the seconds it took, its status."""
+    async def stop(self) -> list[Read]:
         await self._callers.tell({"do": "stop", "number": self._number})
-        return [
-            (str(url), at, seconds, status)
-            for url, at, seconds, status in await self._callers.said(self._number, "reads")
-        ]
+        return [Read(*read) for read in await self._callers.said(self._number, "reads")]
 
 
 @dataclass

@@ -64,12 +64,12 @@ class _Clients:
         try:
             heard = await answer
         except ConnectionError:
-            return [0, None, False, None, "", time.monotonic() - begun]
+            return [0, None, False, None, "", begun, time.monotonic() - begun]
         seconds = time.monotonic() - begun
         self._idle[url].append(line)
         headers = heard.headers
         is_replay = headers.get("idempotent-replayed") == "true"
-        return [heard.status, heard.problem, is_replay, headers.get("retry-after"), _digest(heard), seconds]
+        return [heard.status, heard.problem, is_replay, headers.get("retry-after"), _digest(heard), begun, seconds]
 
     async def _read(self, number: int, secret: str, urls: list[str], per_s: float) -> None:
         end = self._ends[number] = asyncio.Event()

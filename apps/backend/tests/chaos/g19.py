@@ -224,7 +224,7 @@ async def _sleep(folder: Path, number: int, postgres_url: str | None) -> Outcome
         for order_id in orders:
             if fates[order_id] == "hold_after":
                 await _type_in(stage, order_id)
-        await sleeper.go_on()
+        sleeper.send(signal.SIGCONT)
         outcome.counts.update([f"woke to {reply.status}" for reply in await asyncio.gather(*calls)])
         statuses = await stage.statuses()
         sent = Counter(request["reference"] for request in await stage.requests())

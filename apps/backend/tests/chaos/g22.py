@@ -48,7 +48,7 @@ async def run(
     seed: int,
     tick: Tick = no_tick,
     timeout_s: float = 30,
-    limits: Limits = Limits(),  # noqa: B008 - it is frozen
+    limits: Limits = Limits(),
     on_disk: bool = True,
 ) -> Outcome:
     """
@@ -66,9 +66,7 @@ async def run(
             servers, worker = _start(stage)
             for server in servers:
                 await until(server.is_ready, _LONG_S)
-            crowd = await callers.activate(
-                (servers[nth % 2].shop.url, order_id) for nth, order_id in enumerate(orders)
-            )
+            crowd = await callers.activate((servers[nth % 2].shop.url, order_id) for nth, order_id in enumerate(orders))
             await site.hanging(n)
             async with site.db.read() as connection:
                 outcome.counts["in flight at the kill"] = (await connection.execute(_OPEN)).scalar_one()

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos import breaks, g01, g03, g06, g09, g10
+from tests.chaos import breaks, g01, g02, g03, g05, g06, g09, g10, g19, g21, g22
 from tests.chaos.outcome import Outcome
 from tests.chaos.sabotage import SABOTAGES
 
@@ -28,10 +28,15 @@ class Run:
 
 _RUNS = (
     Run("G1", "fault matrix", "activations", 25_000, 2_500, g01.run),
+    Run("G2", "API processes killed at random instants", "kills", 500, 50, g02.run),
     Run("G3", "killed, failed and stopped at every named point", "cases", 45, 45, g03.run),
+    Run("G5", "a crowd for one order, on two processes", "calls", 100_000, 10_000, g05.run),
     Run("G6", "clients that hang up", "calls", 1_000, 1_000, g06.run),
     Run("G9", "good answers, mutated", "answers", 20_000, 5_000, g09.run),
     Run("G10", "orders written as idle connections are closed", "activations", 5_000, 5_000, g10.run),
+    Run("G19", "wrong clocks, and a server that sleeps", "activations", 3_300, 1_100, g19.run),
+    Run("G21", "thousands wait on a slow supplier", "activations", 5_000, 5_000, g21.run),
+    Run("G22", "everything dies with calls in flight", "activations", 500, 500, g22.run),
     Run(
         "breaks",
         "the product broken on purpose: does the proof notice?",
