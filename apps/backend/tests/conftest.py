@@ -25,7 +25,7 @@ import itertools
 import shutil
 import signal
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -39,6 +39,7 @@ from app.house import House
 from app.postgres import hold
 from app.settings import Settings
 from app.vault import Keyring, Vault
+from tests.pgbouncer import PgBouncer, pgbouncer_before
 
 KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
 """An ENCRYPTION_KEY for tests."""
@@ -50,6 +51,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _ROOM_BYTES = 2 * 1024**3
 
 _numbers = itertools.count(1)
+_PGBOUNCER = pytest.StashKey[PgBouncer]()
 
 
 @pytest.fixture(scope="session")
@@ -66,14 +68,55 @@ def quick_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield tmp_path_factory.mktemp("postgres")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--through-pgbouncer",
+        action="store_true",
+        help="the tests on the shared database server alone, with PgBouncer in transaction mode in front of it",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--through-pgbouncer"):
+        # By its fixture, so that no new test is forgotten.
+        through = [
+            item
+            for item in items
+            if "postgres_url" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("without_pgbouncer")
+        ]
+        config.hook.pytest_deselected(items=[item for item in items if item not in through])
+        items[:] = through
+
+
 @pytest.fixture(scope="session")
-def postgres_url(quick_folder: Path) -> Iterator[str]:
+def server_url(quick_folder: Path) -> Iterator[str]:
     """A server with a migrated database `template_tribi`."""
     with hold(quick_folder / "shared") as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE template_tribi")
         schema.migrate(_other_database(server.url, "template_tribi"))
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """That server; with --through-pgbouncer by way of PgBouncer."""
+    if request.config.getoption("--through-pgbouncer"):
+        with pgbouncer_before(server_url) as pgbouncer:
+            request.config.stash[_PGBOUNCER] = pgbouncer
+            yield pgbouncer.url
+            del request.config.stash[_PGBOUNCER]
+    else:
+        yield server_url
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Nothing may be left over in a session that others get next; looked at before the fixtures drop the databases."""
+    pgbouncer = item.config.stash.get(_PGBOUNCER, None)
+    left_over = pgbouncer.left_over() if pgbouncer is not None else []
+    yield
+    assert left_over == []
 
 
 def _other_database(url: str, name: str) -> str:
@@ -89,6 +132,12 @@ def database_url(postgres_url: str) -> Iterator[str]:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template_tribi")
         yield _other_database(postgres_url, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def direct_url(database_url: str, server_url: str) -> str:
+    """The test's database, with nothing in between: to look at sessions of the server."""
+    return _other_database(server_url, str(conninfo_to_dict(database_url)["dbname"]))
 
 
 @pytest.fixture

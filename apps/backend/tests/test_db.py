@@ -26,9 +26,9 @@ async def one(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-def another(database_url: str) -> Iterator["psycopg.Connection[tuple[int]]"]:
+def another(direct_url: str) -> Iterator["psycopg.Connection[tuple[int]]"]:
     """Somebody else's connection to the same database."""
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(direct_url, autocommit=True) as connection:
         yield connection
 
 
@@ -271,6 +271,7 @@ async def test_a_connection_lost_before_the_commit_means_away(
     assert plans_seen_by(another) == 0
 
 
+@pytest.mark.without_pgbouncer  # which hides that its sessions have ended
 async def test_after_a_restart_of_the_server_one_unit_fails_and_the_pool_is_new(
     database_url: str, another: "psycopg.Connection[tuple[int]]"
 ) -> None:

@@ -73,6 +73,7 @@ async def test_missing_credentials_are_a_warning_and_fail_each_activation_unsent
     assert (await site.supplier.get("state"))["requests"] == 0
 
 
+@pytest.mark.without_pgbouncer  # it copies a database, to which nobody may be connected
 async def test_workers_that_learn_of_another_key_only_later_end_their_server(
     installation: Installation, postgres_url: str
 ) -> None:

@@ -361,24 +361,26 @@ async def test_a_failure_whose_attempt_the_database_has_forgotten_leaves_an_unkn
 
 
 async def test_a_database_that_is_read_only_for_a_while_loses_no_answer(
-    house: House, activations: Activations, supplier: StandIn, database_url: str
+    house: House, activations: Activations, supplier: StandIn, direct_url: str
 ) -> None:
-    name = conninfo_to_dict(database_url)["dbname"]
+    name = conninfo_to_dict(direct_url)["dbname"]
+    end_sessions = (
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+    )
     supplier.script("hold")
     order_id = await an_order(house.db)
     flying = asyncio.create_task(activations.activate(order_id, actor="key:1"))
     await supplier.wait_until_held(1)
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    with psycopg.connect(direct_url, autocommit=True) as connection:
         connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        )
+        connection.execute(end_sessions, [name])
         supplier.release()
         for _ in range(100):  # the answer is there, and refused at least once
             await asyncio.sleep(0.02)
             assert not flying.done()
         connection.execute("SET default_transaction_read_only = off")
         connection.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
+        connection.execute(end_sessions, [name])
     assert (await flying).esim.status == "provisioned"
 
 
