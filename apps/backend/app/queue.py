@@ -16,6 +16,9 @@ HEARTBEAT_S = 5
 STALLED_AFTER_S = 30
 """A worker that has said nothing for so long (database time) is taken for dead, and its jobs are put back."""
 
+LONGEST_JOB_S = 300
+"""What has been under way for longer is over: its worker lives, and found no database when it wanted to say how it had ended."""
+
 
 class Job(StrEnum):
     """Every job there is, by the name under which it stands in the queue."""
@@ -31,19 +34,20 @@ _ENQUEUE = text(
 
 
 # In one statement, so that of several sweeps at once each job is put back by one: who comes second finds its row locked, or
-# a living worker on it. A worker that is gone from the table has been dead for longer still.
+# a living worker on it that has just begun. A worker that is gone from the table has been dead for longer still.
 _PUT_BACK = text(
     "SELECT stalled.id, stalled.task_name, procrastinate_retry_job_v2(stalled.id, now(), NULL, NULL, NULL) FROM ("
     "SELECT job.id, job.task_name FROM procrastinate_jobs job WHERE job.status = 'doing' AND NOT EXISTS ("
-    "SELECT 1 FROM procrastinate_workers worker WHERE worker.id = job.worker_id"
-    " AND worker.last_heartbeat > now() - make_interval(secs => :stalled_after_s)"
+    "SELECT 1 FROM procrastinate_workers worker JOIN procrastinate_events event ON event.job_id = job.id"
+    " WHERE worker.id = job.worker_id AND worker.last_heartbeat > now() - make_interval(secs => :stalled_after_s)"
+    " AND event.type = 'started' AND event.at > now() - make_interval(secs => :longest_job_s)"
     ") FOR UPDATE OF job SKIP LOCKED) stalled"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PutBack:
-    """A job whose worker was killed; the next free one does it."""
+    """A job that nobody does any more; the next free worker does it."""
 
     job_id: int
     task: str
@@ -64,7 +68,8 @@ async def enqueue(connection: AsyncConnection, job: Job, **args: Any) -> None:  
 
 async def put_back_stalled(connection: AsyncConnection) -> list[PutBack]:
     """
-    Puts back what dead workers were doing. One that was only asleep may still finish its job, which then ran twice.
+    Puts back what dead workers were doing, and what living ones couldn't bring to an end. A worker that was only asleep may still
+    finish its job, which then ran twice.
     """
-    rows = await connection.execute(_PUT_BACK, {"stalled_after_s": STALLED_AFTER_S})
+    rows = await connection.execute(_PUT_BACK, {"stalled_after_s": STALLED_AFTER_S, "longest_job_s": LONGEST_JOB_S})
     return [PutBack(row.id, row.task_name) for row in rows]

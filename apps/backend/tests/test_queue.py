@@ -9,7 +9,7 @@ from sqlalchemy import text
 from app.db import Database
 from app.house import House
 from app.jobs.queue_app import build_queue_app
-from app.queue import QUEUE, STALLED_AFTER_S, Job, PutBack, enqueue, put_back_stalled
+from app.queue import LONGEST_JOB_S, QUEUE, STALLED_AFTER_S, Job, PutBack, enqueue, put_back_stalled
 
 
 async def jobs(db: Database) -> list[Any]:
@@ -104,6 +104,21 @@ async def test_jobs_of_a_worker_that_is_off_the_list_are_put_back(db: Database) 
     async with db.begin() as connection:
         await connection.execute(text("DELETE FROM procrastinate_workers"))
     assert len(await put_back(db)) == 1
+
+
+_AGE = text("UPDATE procrastinate_events SET at = at - make_interval(secs => :age_s)")
+
+
+async def test_a_job_whose_worker_lives_and_could_not_say_how_it_ended_is_put_back(db: Database) -> None:
+    await enqueued(db, 1)
+    await taken_up(db, silent_s=0)
+    async with db.begin() as connection:
+        await connection.execute(_AGE, {"age_s": LONGEST_JOB_S - 60})
+    assert await put_back(db) == []
+    async with db.begin() as connection:
+        await connection.execute(_AGE, {"age_s": 61})
+    assert len(await put_back(db)) == 1
+    assert [(job[3], job[4]) for job in await jobs(db)] == [("todo", 1)]
 
 
 async def test_a_stalled_job_is_put_back_once_by_many_who_look_at_the_same_time(db: Database) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from tests.chaos import breaks, g01, g02, g03, g05, g06, g09, g10, g19, g21, g22
+from tests.chaos import breaks, g01, g02, g03, g04, g05, g06, g09, g10, g19, g21, g22
 from tests.chaos.outcome import Outcome
 from tests.chaos.sabotage import SABOTAGES
 
@@ -30,6 +30,7 @@ _RUNS = (
     Run("G1", "fault matrix", "activations", 25_000, 2_500, g01.run),
     Run("G2", "API processes killed at random instants", "kills", 500, 50, g02.run),
     Run("G3", "killed, failed and stopped at every named point", "cases", 45, 45, g03.run),
+    Run("G4", "the database dies, and COMMITs lose their answers", "disturbances", 640, 64, g04.run),
     Run("G5", "a crowd for one order, on two processes", "calls", 100_000, 10_000, g05.run),
     Run("G6", "clients that hang up", "calls", 1_000, 1_000, g06.run),
     Run("G9", "good answers, mutated", "answers", 20_000, 5_000, g09.run),
