@@ -52,6 +52,7 @@ _ROOM_BYTES = 2 * 1024**3
 
 _numbers = itertools.count(1)
 _PGBOUNCER = pytest.StashKey[PgBouncer]()
+_PROOF = Path(__file__).parent / "proof"
 
 
 @pytest.fixture(scope="session")
@@ -78,14 +79,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("--through-pgbouncer"):
-        # By its fixture, so that no new test is forgotten.
-        through = [
-            item
-            for item in items
-            if "postgres_url" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("without_pgbouncer")
-        ]
-        config.hook.pytest_deselected(items=[item for item in items if item not in through])
-        items[:] = through
+        chosen = [item for item in items if _goes_through_pgbouncer(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+        items[:] = chosen
+
+
+def _goes_through_pgbouncer(item: pytest.Item) -> bool:
+    """By its fixture, so that no new test is forgotten. Of the proof, which takes minutes, what asks for it."""
+    if _PROOF in item.path.parents and not item.get_closest_marker("through_pgbouncer"):
+        return False
+    return "postgres_url" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("without_pgbouncer")
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ UNION ALL SELECT 'LISTEN ' || channel FROM pg_listening_channels() AS channel
 UNION ALL SELECT 'advisory lock ' || objid FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()
 UNION ALL SELECT 'SET ' || name FROM pg_settings WHERE source = 'session' AND lower(name) NOT IN
   ('application_name', 'client_encoding', 'datestyle', 'standard_conforming_strings', 'timezone')
-UNION ALL SELECT 'temporary table ' || relname FROM pg_class WHERE relpersistence = 't'
+UNION ALL SELECT 'temporary table ' || relname FROM pg_class WHERE relnamespace = pg_my_temp_schema() AND relkind = 'r'
 UNION ALL SELECT 'cursor ' || name FROM pg_cursors WHERE is_holdable
 """
 

@@ -5,6 +5,8 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.api.conftest import a_database, a_shop, settings_on
 from tests.api.fuzzing import SKU
 from tests.builders import a_plan
@@ -26,6 +28,7 @@ ARGUMENTS = (
 )
 
 
+@pytest.mark.without_pgbouncer  # it takes longer than all others together, and what it varies is HTTP
 async def test_schemathesis_finds_nothing(postgres_url: str, tmp_path: Path) -> None:
     with a_database(postgres_url) as url:
         async with a_shop(settings_on(url)) as shop:
