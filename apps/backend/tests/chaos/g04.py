@@ -390,7 +390,7 @@ class _Play:
         outcome.verdict = await stage.judge(activated=self.order_ids)
 
     async def _let_the_queue_end(self) -> None:
-        """Every job is done, also those whose worker found no database when it wanted to say so, once the sweep has put them back."""
+        """Every job is done; the sweep puts those back whose worker found no database when it wanted to say so."""
 
         async def has_ended() -> bool:
             async with self.stage.site.db.begin() as connection:
