@@ -159,6 +159,7 @@ def test_the_defaults_are_the_designs() -> None:
         "connected_you_replay_hours": 24,
         "activation_wait_seconds": None,
         "provider_max_concurrency": 1000,
+        "provider_circuit_failures": 20,
         "database_url": None,
         "database_pool_size": 10,
         "tribi_data_dir": BACKEND_DIR / ".data",
