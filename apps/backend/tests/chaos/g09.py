@@ -37,6 +37,7 @@ SHORT_S = 2.0
 MOST_MB = 20
 LANES = 16
 OTHERS = 5
+_MOST_TRIES = 10
 
 _STATUS: dict[cases.Kind, str] = {
     Delivered: "provisioned",
@@ -100,11 +101,15 @@ async def _all_faults(site: Site, target: str) -> dict[str, float]:
         await _warm_up(site, patient)
         gc.collect()
         before_mb = _memory_mb()
+        watching = asyncio.create_task(patient.line.watch_the_loop())
         await _met(site, patient, quick, target, at_once=LANES)
         await _met(site, patient, list(cases.RATE_LIMITED), target, at_once=1)
         for fault in _HELD_BY_ANOTHER:
             await _met(site, patient, ["none", fault], target, at_once=1)
-        await _met(site, short, [*sorted(cases.NEVER_ENDING), *cases.TOO_LATE], target, at_once=100)
+        floods = [fault for fault in sorted(cases.NEVER_ENDING) if fault.startswith("endless")]
+        await _met(site, short, [*sorted(cases.NEVER_ENDING - set(floods)), *cases.TOO_LATE], target, at_once=100)
+        await _met(site, short, floods, target, at_once=3)  # each fills a core
+        watching.cancel()
         gc.collect()
         figures = {"memory_mb": round(_memory_mb() - before_mb, 1), "slowest_s": _slowest_s(site, patient, short)}
         site.failures += patient.crashes + short.crashes
@@ -128,12 +133,24 @@ async def _met(site: Site, desk: Desk, faults: Iterable[str], target: str, *, at
             if fault.startswith("redirect_3"):
                 fault += target
             await site.script(order_id, f"{fault}-{argument}" if argument else fault)
-            await desk.activate(order_id)
-            found = await desk.on_file(order_id)
-            site.failures += _broken(fault.partition("-")[0] if fault not in cases.TOO_LATE else fault, order_id, found)
+            name = fault if fault in cases.TOO_LATE else fault.partition("-")[0]
+            found = await _ended(desk, order_id, is_asked_to_wait=name in cases.RATE_LIMITED)
+            site.failures += _broken(name, order_id, found)
             site.failures += _unkept(fault, order_id, found, desk, site.issued().get(f"order-{order_id}", []))
 
     await asyncio.gather(*map(meet, faults))
+
+
+async def _ended(desk: Desk, order_id: int, *, is_asked_to_wait: bool) -> OnFile:
+    """On a machine that is too busy an order isn't sent in time, and stays pending: it is activated again."""
+    for tries in range(1, _MOST_TRIES + 1):
+        await desk.activate(order_id)
+        found = await desk.on_file(order_id)
+        if found.attempts != tries:
+            desk.crashes.append(f"order {order_id} has {found.attempts} attempts after {tries} activations")
+        if found.status != "pending" or is_asked_to_wait:
+            return found
+    raise AssertionError(f"order {order_id} was never sent")
 
 
 def _broken(fault: str, order_id: int, found: OnFile) -> Iterable[str]:
@@ -143,8 +160,6 @@ def _broken(fault: str, order_id: int, found: OnFile) -> Iterable[str]:
         allowed = {"unknown"}
     if found.status not in allowed:
         yield f"{fault}: order {order_id} is {found.status}, not {' or '.join(sorted(allowed))}"
-    if found.attempts != 1:
-        yield f"{fault}: order {order_id} has {found.attempts} attempts"
 
 
 def _unkept(fault: str, order_id: int, found: OnFile, desk: Desk, issued: list[Issued]) -> Iterable[str]:
@@ -160,15 +175,15 @@ def _unkept(fault: str, order_id: int, found: OnFile, desk: Desk, issued: list[I
         yield f"{fault}: order {order_id}: the answer on file isn't the one that was heard"
 
 
-def _slowest_s(site: Site, *desks: Desk) -> float:
-    for desk in desks:
-        deadline_s = SHORT_S if desk is desks[-1] else PATIENT_S
-        site.failures += [
-            f"{reference} took {heard.took_s:.1f} s, with a deadline of {deadline_s} s"
-            for reference, heard in desk.line.heard.items()
-            if heard.took_s > deadline_s + 1
-        ]
-    return round(max(heard.took_s for desk in desks for heard in desk.line.heard.values()), 2)
+def _slowest_s(site: Site, patient: Desk, short: Desk) -> float:
+    """A call may take a second more than its deadline, and what this process slept because others had the machine."""
+    slowest_s = 0.0
+    for desk, deadline_s in ((patient, PATIENT_S), (short, SHORT_S)):
+        for reference, heard in desk.line.heard.items():
+            slowest_s = max(slowest_s, heard.took_s)
+            if heard.took_s > deadline_s + 1 + 2 * patient.line.longest_nap_s:
+                site.failures.append(f"{reference} took {heard.took_s:.1f} s, with a deadline of {deadline_s} s")
+    return round(slowest_s, 2)
 
 
 def _memory_mb() -> float:
@@ -203,7 +218,7 @@ async def hostile(house: House, folder: Path, *, n: int, seed: int, tick: Tick) 
     async with StandInChild("--ledger", ledger, "--no-fsync", "--api-key", API_KEY) as supplier:
         site = Site(house, supplier, ledger)
         with unforeseen() as complaints:
-            async with a_desk(house, supplier.url, Wire(API_KEY, SHORT_S), SHORT_S) as desk:
+            async with a_desk(house, supplier.url, Wire(API_KEY, PATIENT_S), PATIENT_S) as desk:
                 counts, figures = await _all_mutations(site, desk, n, seed, tick)
                 site.failures += desk.crashes
         state = await supplier.get("state")

@@ -33,6 +33,8 @@ from tests.conftest import KEY
 API_KEY = "key-of-the-proof"
 PARTNER_ID = "partner-of-the-proof"
 
+_LOOK_EVERY_S = 0.05
+
 _numbers = count(1)
 
 
@@ -52,6 +54,14 @@ class Overheard:
     def __init__(self, line: Line) -> None:
         self._line = line
         self.heard: dict[str, Heard] = {}
+        self.longest_nap_s = 0.0
+
+    async def watch_the_loop(self) -> None:
+        """Notes how late the loop comes back, until cancelled."""
+        while True:
+            asked_at = time.monotonic()
+            await asyncio.sleep(_LOOK_EVERY_S)
+            self.longest_nap_s = max(self.longest_nap_s, time.monotonic() - asked_at - _LOOK_EVERY_S)
 
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         started = time.monotonic()
