@@ -67,7 +67,7 @@ TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
 }
 """How there comes to be something to do for each task. A new task needs a line here, and one in `test_worker.KILLED`."""
 
-PAGE = BACKEND_DIR.parents[1] / "docs" / "operations" / "jobs-failed.md"
+PAGE = BACKEND_DIR.parents[1] / "docs" / "operations" / "jobs.md"
 
 every_task = pytest.mark.parametrize("task", TASKS)
 
@@ -181,7 +181,7 @@ async def test_jobs_that_were_given_up_run_again_by_what_the_operations_page_say
     async with mailing_house.db.begin() as connection:
         await connection.execute(text("UPDATE procrastinate_jobs SET status = 'doing'"))
         await connection.execute(text("UPDATE procrastinate_jobs SET status = 'failed', attempts = 37"))
-    _, press = re.findall("```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    *_, press = re.findall("```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
     async with mailing_house.db.begin() as connection:
         await connection.execute(text(press))
     await worked_off(mailing_house, workers=1)
