@@ -539,6 +539,13 @@ def test_a_failure_keeps_the_answer_and_tells_operators(fault: str, encounters: 
     )
 
 
+async def test_connected_you_is_cut_off_when_it_sends_without_end(live: ConnectedYou, supplier: StandIn) -> None:
+    supplier.script("endless_103_after")
+    error = await failed(live)
+    assert isinstance(error, SupplierOutcomeUnknown)
+    assert "TimeoutError" not in str(error), "the deadline ended it"
+
+
 @every_failure
 def test_words_that_are_no_answer_are_kept(fault: str, encounters: dict[str, Met]) -> None:
     error = encounters[fault].result

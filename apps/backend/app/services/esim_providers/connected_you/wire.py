@@ -69,7 +69,7 @@ class _GuardedRequest(aiohttp.ClientRequest):
             raise _TooLate
         sending.begun = True
         if conn.transport is not None and conn.protocol is not None:
-            conn.transport.set_protocol(Overheard(conn.protocol, sending.words))
+            conn.transport.set_protocol(Overheard(conn.protocol, conn.transport, sending.words))
         response = await super().send(conn)
         failpoints.reached(Point.CALL_SENT, sending.order.reference)
         return response
