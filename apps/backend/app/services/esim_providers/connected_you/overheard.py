@@ -4,7 +4,6 @@ import asyncio
 
 from app.services.esim_providers.contract import MAX_ANSWER_BYTES
 
-
 _MOST_BYTES = 2 * MAX_ANSWER_BYTES
 """Whoever sends more (interim answers without end, say) is cut off: to read on until the deadline holds up all other calls."""
 
