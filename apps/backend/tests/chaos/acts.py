@@ -3,14 +3,15 @@
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import LiteralString
 
 import psycopg
 
 from tests.chaos.db_proxy import DatabaseProxy
-from tests.chaos.matrix import Do
+from tests.chaos.matrix import Do, Side
 from tests.chaos.stage import ForkedServer, Stage
 from tests.chaos.umpire import Act
 from tests.postgres.clients import postmasters
@@ -66,7 +67,7 @@ class Acts:
     """
 
     stage: Stage
-    slots: Sequence[Slot]
+    slots: Mapping[Side, Slot]
     name_of: dict[str, str]
     lines: dict[str, asyncio.Future[asyncio.StreamWriter]] = field(default_factory=dict)
     asked_to_end: list[ForkedServer] = field(default_factory=list)
@@ -75,7 +76,7 @@ class Acts:
     async def are_over(self) -> None:
         """Waits until what passes has passed."""
         await asyncio.gather(*self._later)
-        for slot in self.slots:
+        for slot in self.slots.values():
             await slot.close()
 
     def table(self) -> dict[str, Act]:
@@ -95,7 +96,7 @@ class Acts:
         }
 
     def _slot_of(self, pid: int) -> Slot:
-        return next(slot for slot in self.slots if any(server.pid == pid for server in slot.servers))
+        return next(slot for slot in self.slots.values() if any(server.pid == pid for server in slot.servers))
 
     async def _stop(self, pid: int, for_s: float) -> bool:
         server = next(server for server in self._slot_of(pid).servers if server.pid == pid)
@@ -105,11 +106,10 @@ class Acts:
 
     async def _term(self, _: str, pid: int) -> bool:
         slot = self._slot_of(pid)
-        if slot.servers[-1].pid != pid or slot.is_leaving:
-            return False  # it has been asked
-        slot.is_leaving = True
-        slot.servers[-1].send(signal.SIGTERM)
-        self.asked_to_end.append(slot.servers[-1])
+        server = next(server for server in slot.servers if server.pid == pid)
+        server.send(signal.SIGTERM)
+        slot.is_leaving |= server is slot.servers[-1]
+        self.asked_to_end.append(server)
         return True
 
     async def _reset(self, reference: str, _: int) -> bool:
@@ -173,4 +173,12 @@ class Acts:
             await self.stage.site.supplier.post("refuse", {"for_s": _FOR_A_MOMENT_S})
         except ConnectionError:
             return False  # it refuses already, us too
+        self._later.append(asyncio.create_task(self._until_supplier_listens()))
         return True
+
+    async def _until_supplier_listens(self) -> None:
+        listens = False
+        while not listens:
+            await asyncio.sleep(_FOR_A_MOMENT_S)
+            with suppress(ConnectionError):
+                listens = bool(await self.stage.site.supplier.get("state"))

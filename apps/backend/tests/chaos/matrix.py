@@ -1,7 +1,6 @@
 """The fault matrix: what goes wrong, in the moment in which it does. Every fault is struck at every moment."""
 
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import product
@@ -77,7 +76,6 @@ FAULTS = (
     Fault("supplier hangs", Side.SUPPLIER, script="hang_after"),
     Fault("supplier slow", Side.SUPPLIER, script="slow_after-0.7"),
     Fault("500", Side.SUPPLIER, script="status_500_after"),
-    Fault("503", Side.SUPPLIER, script="status_503_later_before"),
     Fault("409", Side.SUPPLIER, script="status_409_after"),
     Fault("422", Side.SUPPLIER, script="status_422"),
     Fault("401", Side.SUPPLIER, script="status_401"),
@@ -127,7 +125,7 @@ class Cell:
 
     @property
     def is_put_off(self) -> bool:
-        return self.point is Point.CALL_SENT and self.fault.side is not Side.SUPPLIER and self.fault.do != RAISE
+        return self.point is Point.CALL_SENT and self.fault.side is Side.PROCESS and self.fault.do != RAISE
 
     @property
     def script(self) -> str:
@@ -145,13 +143,17 @@ def cells(*, rare: bool) -> list[Cell]:
     return [Cell(fault, moment) for fault, moment in product(FAULTS, Moment) if fault.is_rare == rare]
 
 
+_PROPORTIONS = {Side.PROCESS: 7, Side.DATABASE: 6, Side.SUPPLIER: 5}
+"""A server that is killed takes other calls along before their moment has come, and those beside it are the process's mostly."""
+
+
 def schedule(n: int, seed: int) -> list[Cell]:
     """
-    What happens to each of `n` orders. Each cell comes as often as any other, give or take one; the rare ones once, spread over
-    the run. Who is told to come back in a second comes last: all others would have to wait as well.
+    What happens to each of `n` orders. Each cell comes as often as any other of its side, give or take one; the rare ones once,
+    spread over the run. Who is told to come back in a second comes last: all others would have to wait as well.
     """
     draw = random.Random(f"{seed}/matrix")  # noqa: S311 - reproducible is what is wanted
-    found = list(_dealt(n, draw))
+    found = _dealt(n, draw)
     draw.shuffle(found)
     found.sort(key=lambda cell: "Retry-After" in cell.fault.name)
     rare = cells(rare=True)
@@ -162,8 +164,9 @@ def schedule(n: int, seed: int) -> list[Cell]:
     return found
 
 
-def _dealt(n: int, draw: random.Random) -> Iterator[Cell]:
+def _dealt(n: int, draw: random.Random) -> list[Cell]:
     deck = cells(rare=False)
-    for _ in range(n // len(deck)):
-        yield from deck
-    yield from draw.sample(deck, n % len(deck))
+    shares = [_PROPORTIONS[cell.fault.side] for cell in deck]
+    dealt = [cell for cell, share in zip(deck, shares, strict=True) for _ in range(n * share // sum(shares))]
+    rest = draw.choices(deck, shares, k=n - len(dealt)) if n < len(deck) else draw.sample(deck, n - len(dealt))
+    return dealt + rest
