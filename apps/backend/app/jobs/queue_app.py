@@ -16,6 +16,9 @@ from app.services.esims.announce import announce_provisioned
 
 MOST_RETRIES = 36
 _LONGEST_PAUSE_S = 3600
+_AWAY_AFTER_S = 5
+"""How long the worker waits for a connection. Then it begins anew, with a pool that doesn't back off from earlier failures."""
+
 _FINISHED_JOBS_KEPT_HOURS = 7 * 24
 
 log = structlog.get_logger()
@@ -48,6 +51,7 @@ def build_queue_app(house: House) -> procrastinate.App:
         conninfo=house.db.url,
         min_size=1,
         max_size=2,
+        timeout=_AWAY_AFTER_S,
         kwargs={"prepare_threshold": None, "connect_timeout": 5, "application_name": "tribi-jobs"},
     )
     app = procrastinate.App(connector=connector)

@@ -69,4 +69,7 @@ async def keep_working(house: House) -> None:
                 )
         except Exception as error:  # noqa: BLE001 - whatever it was: without its worker the queue stands still
             log.warning("worker.interrupted", reason=f"{type(error).__name__}: {error}")
+            this = asyncio.current_task()
+            if this is not None and this.cancelling():
+                return  # asked to end, the worker found no database to take its leave of
         await asyncio.sleep(_START_AGAIN_AFTER_S)

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 
 from app.services.esims.activate import DRAIN_MARGIN_S
+from tests.chaos.db_proxy import DatabaseProxy
 from tests.processes.installations import Installation, Server
 from tests.processes.programs import until
 
@@ -100,3 +101,14 @@ async def test_a_client_that_says_nothing_more_holds_up_no_end(site: Installatio
     assert time.monotonic() - asked_at < DRAIN_MARGIN_S
     for _, writer in silent:
         writer.close()
+
+
+async def test_a_database_that_is_away_holds_up_no_end(site: Installation) -> None:
+    with DatabaseProxy(site.settings["DATABASE_URL"]) as proxy:
+        server = await site.serve(DATABASE_URL=proxy.url)
+        await until(lambda: server.events("Starting worker on all queues"))
+        proxy.ask("refuse", for_s=600)
+        proxy.ask("cut")
+        server.send(signal.SIGTERM)
+        assert await server.ended() == 0
+    assert not server.events("server.gave_up")
