@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from prometheus_client.multiprocess import mark_process_dead
 
 from app.errors import ConfigurationError
-from app.garbage import keep_collecting, spare_the_loop
+from app.garbage import spare_the_loop
 from app.house import open_house
 from app.logs import configure_logging
 from app.main import GAVE_UP, MISCONFIGURED, create_app
@@ -68,10 +68,8 @@ class _Server(uvicorn.Server):
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self.capture_signals():
-            collecting = asyncio.create_task(keep_collecting())
             async with self._app.router.lifespan_context(self._app):
                 await self._serve(sockets)
-            collecting.cancel()
             if self._app.state.has_given_up:
                 os._exit(GAVE_UP)  # whatever that hangs on (a database that is away) would hold up an orderly end, too
             self._captured_signals.clear()
