@@ -13,7 +13,7 @@ _RARELY = 300
 
 
 def spare_the_loop() -> None:
-    """What is there already is never looked at again; all that comes later about a tenth as often as by Python's default."""
+    """What is there already is never looked at again; all that comes later far more seldom than by default."""
     young, middle, _ = gc.get_threshold()
     gc.set_threshold(young, middle, _RARELY)
     gc.collect()
