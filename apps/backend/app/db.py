@@ -86,7 +86,7 @@ class Database:
     async def _unit(self) -> AsyncGenerator[None, None]:
         try:
             async with asyncio.timeout(GATE_TIMEOUT_S):
-                await self._gate.acquire()
+                place = await self._gate.enter()
         except TimeoutError as error:
             raise DatabaseUnavailable("no database connection came free in time") from error
         try:
@@ -98,7 +98,7 @@ class Database:
                 raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
             raise
         finally:
-            self._gate.release()
+            place.leave()
 
     async def close(self) -> None:
         await self._engine.dispose()

@@ -10,40 +10,76 @@ in_a_hurry = ContextVar("in_a_hurry", default=False)
 _MOST_IN_A_ROW = 4
 """So many in a hurry may go before one who isn't."""
 
+_PATIENT_SHARE = 0.4
+_HURRY_S = 1
+"""
+For so long after somebody in a hurry has come, all others have that share of the places. They share one thread: the more of them
+are at work at once, the longer the loop's round that everybody waits for, and with a database nearby nobody gets more done.
+"""
+
 
 class Gate:
     """Lets so many through at once."""
 
     def __init__(self, places: int) -> None:
         self._free = places
+        self._most_patient = max(1, int(places * _PATIENT_SHARE))
+        self._patient_inside = 0
         self._hurried: deque[asyncio.Future[None]] = deque()
         self._patient: deque[asyncio.Future[None]] = deque()
         self._hurried_in_a_row = 0
+        self._hurry_until = 0.0
 
-    async def acquire(self) -> None:
-        if self._free:
-            self._free -= 1
-            return
-        place = asyncio.get_running_loop().create_future()
-        (self._hurried if in_a_hurry.get() else self._patient).append(place)
+    async def enter(self) -> "Place":
+        """Waits for a place, which has to be left."""
+        loop = asyncio.get_running_loop()
+        place = Place(self, is_hurried=in_a_hurry.get())
+        lane = self._hurried if place.is_hurried else self._patient
+        if place.is_hurried:
+            self._hurry_until = loop.time() + _HURRY_S
+        coming = loop.create_future()
+        lane.append(coming)
+        self._let_in()
         try:
-            await place
+            await coming
         except asyncio.CancelledError:
-            if not place.cancelled():  # it was ours by then
-                self.release()
+            if not coming.cancelled():  # the place was ours by then
+                place.leave()
             raise
+        return place
 
-    def release(self) -> None:
-        while lane := self._next_lane():
-            place = lane.popleft()
-            if not place.done():  # else whoever waited has left
-                place.set_result(None)
-                return
+    def leave(self, place: "Place") -> None:
         self._free += 1
+        self._patient_inside -= not place.is_hurried
+        self._let_in()
+
+    def _let_in(self) -> None:
+        while self._free and (lane := self._next_lane()):
+            coming = lane.popleft()
+            if coming.done():
+                continue  # whoever waited has left
+            self._free -= 1
+            self._patient_inside += lane is self._patient
+            self._hurried_in_a_row = 0 if lane is self._patient else self._hurried_in_a_row + 1
+            coming.set_result(None)
 
     def _next_lane(self) -> deque[asyncio.Future[None]]:
-        if self._hurried and (self._hurried_in_a_row < _MOST_IN_A_ROW or not self._patient):
-            self._hurried_in_a_row += 1
-            return self._hurried
-        self._hurried_in_a_row = 0
-        return self._patient
+        has_turn = self._hurried_in_a_row >= _MOST_IN_A_ROW
+        if self._patient and (has_turn or not self._hurried) and self._has_room_for_patient():
+            return self._patient
+        return self._hurried
+
+    def _has_room_for_patient(self) -> bool:
+        is_hurry = asyncio.get_running_loop().time() < self._hurry_until
+        return self._patient_inside < self._most_patient or not is_hurry
+
+
+class Place:
+    """One of a gate's."""
+
+    def __init__(self, gate: Gate, *, is_hurried: bool) -> None:
+        self.is_hurried = is_hurried
+        self._gate = gate
+
+    def leave(self) -> None:
+        self._gate.leave(self)

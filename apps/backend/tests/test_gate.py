@@ -1,15 +1,31 @@
 """The queue for a scarce thing: two lanes, each first come, first served."""
 
 import asyncio
+from functools import partial
 
 import pytest
 from fastapi import FastAPI
 from starlette.types import Message
 
+from app import gate as gate_module
 from app.api.shell import Shell
-from app.gate import Gate, in_a_hurry
+from app.gate import Gate, Place, in_a_hurry
 
 H, P = "in a hurry", "patient"
+
+
+async def queue(gate: Gate, *comers: str) -> list[asyncio.Task[Place]]:
+    """One after the other they come."""
+
+    async def come(kind: str) -> Place:
+        in_a_hurry.set(kind is H)
+        return await gate.enter()
+
+    coming = []
+    for kind in comers:
+        coming.append(asyncio.create_task(come(kind)))
+        await asyncio.sleep(0)
+    return coming
 
 
 async def order_of_service(*comers: str) -> list[tuple[int, str]]:
@@ -17,20 +33,23 @@ async def order_of_service(*comers: str) -> list[tuple[int, str]]:
     gate = Gate(1)
     served: list[tuple[int, str]] = []
 
-    async def come(number: int, kind: str) -> None:
-        in_a_hurry.set(kind is H)
-        await gate.acquire()
+    def is_in(task: asyncio.Task[Place], number: int, kind: str) -> None:
         served.append((number, kind))
-        gate.release()
+        task.result().leave()
 
-    await gate.acquire()
-    waiting = []
-    for number, kind in enumerate(comers):
-        waiting.append(asyncio.create_task(come(number, kind)))
-        await asyncio.sleep(0)
-    gate.release()
-    await asyncio.gather(*waiting)
+    taken = await gate.enter()
+    coming = await queue(gate, *comers)
+    for number, (task, kind) in enumerate(zip(coming, comers, strict=True)):
+        task.add_done_callback(partial(is_in, number=number, kind=kind))
+    taken.leave()
+    await asyncio.gather(*coming)
+    await asyncio.sleep(0)
     return served
+
+
+async def number_inside(coming: list[asyncio.Task[Place]]) -> int:
+    await asyncio.sleep(0)
+    return sum(task.done() for task in coming)
 
 
 async def test_who_is_in_a_hurry_goes_before_all_who_are_not() -> None:
@@ -42,28 +61,46 @@ async def test_who_is_in_a_hurry_keeps_nobody_out() -> None:
     assert served == [H, H, H, H, P, H, H, H, H, P, H, H, H, H]
 
 
+async def test_the_patient_take_all_places_while_nobody_is_in_a_hurry() -> None:
+    assert await number_inside(await queue(Gate(10), *[P] * 12)) == 10
+
+
+async def test_the_patient_take_few_places_while_somebody_is_in_a_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "_HURRY_S", 3600)
+    gate = Gate(10)
+    [hurried] = await queue(gate, H)
+    patient = await queue(gate, *[P] * 12)
+    assert await number_inside(patient) == 4
+    hurried.result().leave()
+    assert await number_inside(patient) == 4
+    patient[0].result().leave()
+    assert await number_inside(patient) == 5
+
+
+async def test_the_hurry_is_over_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gate_module, "_HURRY_S", 0)
+    gate = Gate(10)
+    await queue(gate, H)
+    assert await number_inside(await queue(gate, *[P] * 12)) == 9
+
+
 @pytest.mark.parametrize("kind", [H, P])
 async def test_who_leaves_the_queue_takes_no_place(kind: str) -> None:
     gate = Gate(1)
-    in_a_hurry.set(kind is H)
-    await gate.acquire()
-    leaving = asyncio.create_task(gate.acquire())
-    staying = asyncio.create_task(gate.acquire())
-    await asyncio.sleep(0)
+    taken = await gate.enter()
+    leaving, staying = await queue(gate, kind, kind)
     leaving.cancel()
-    gate.release()
-    await staying
-    gate.release()
-    await gate.acquire()
+    taken.leave()
+    (await staying).leave()
+    (await gate.enter()).leave()
 
 
-async def test_who_leaves_in_the_moment_in_which_a_place_is_theirs_passes_it_on() -> None:
+@pytest.mark.parametrize("kind", [H, P])
+async def test_who_leaves_in_the_moment_in_which_a_place_is_theirs_passes_it_on(kind: str) -> None:
     gate = Gate(1)
-    await gate.acquire()
-    leaving = asyncio.create_task(gate.acquire())
-    staying = asyncio.create_task(gate.acquire())
-    await asyncio.sleep(0)
-    gate.release()
+    taken = await gate.enter()
+    leaving, staying = await queue(gate, kind, kind)
+    taken.leave()
     leaving.cancel()
     await staying
     assert leaving.cancelled()
