@@ -4,7 +4,6 @@ A function that takes a `Database` is an act: it opens its own transactions and 
 `AsyncConnection` works inside its caller's transaction, never commits and never waits on a network.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,7 +23,7 @@ from app.errors import DatabaseUnavailable
 from app.gate import Gate
 
 GATE_TIMEOUT_S = 30
-"""How long a unit of work queues for a connection before it is told that the database is away."""
+"""When no connection has come free for so long, units of work that queue for one are told that the database is away."""
 
 
 class Base(DeclarativeBase):
@@ -85,8 +84,7 @@ class Database:
     @asynccontextmanager
     async def _unit(self) -> AsyncGenerator[None, None]:
         try:
-            async with asyncio.timeout(GATE_TIMEOUT_S):
-                place = await self._gate.enter()
+            place = await self._gate.enter(stuck_after_s=GATE_TIMEOUT_S)
         except TimeoutError as error:
             raise DatabaseUnavailable("no database connection came free in time") from error
         try:

@@ -10,7 +10,7 @@ in_a_hurry = ContextVar("in_a_hurry", default=False)
 _MOST_IN_A_ROW = 4
 """So many in a hurry may go before one who isn't."""
 
-_PATIENT_SHARE = 0.4
+_PATIENT_SHARE = 0.5
 _HURRY_S = 1
 """
 For so long after somebody in a hurry has come, all others have that share of the places. They share one thread: the more of them
@@ -19,7 +19,12 @@ are at work at once, the longer the loop's round that everybody waits for, and w
 
 
 class Gate:
-    """Lets so many through at once."""
+    """
+    Lets so many through at once.
+
+    Attributes:
+        moved_at: when somebody was let in last, on the loop's clock.
+    """
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -29,9 +34,15 @@ class Gate:
         self._patient: deque[asyncio.Future[None]] = deque()
         self._hurried_in_a_row = 0
         self._hurry_until = 0.0
+        self.moved_at = 0.0
 
-    async def enter(self) -> "Place":
-        """Waits for a place, which has to be left."""
+    async def enter(self, *, stuck_after_s: float) -> "Place":
+        """
+        Waits for a place, which has to be left.
+
+        Raises:
+            TimeoutError: the queue has stood still for so long. One that is merely long moves.
+        """
         loop = asyncio.get_running_loop()
         place = Place(self, is_hurried=in_a_hurry.get())
         lane = self._hurried if place.is_hurried else self._patient
@@ -40,12 +51,17 @@ class Gate:
         coming = loop.create_future()
         lane.append(coming)
         self._let_in()
+        if coming.done():
+            return place
+        looking = _Looking(self, coming, stuck_after_s)
         try:
             await coming
         except asyncio.CancelledError:
-            if not coming.cancelled():  # the place was ours by then
+            if not coming.cancelled() and coming.exception() is None:  # the place was ours by then
                 place.leave()
             raise
+        finally:
+            looking.end()
         return place
 
     def leave(self, place: "Place") -> None:
@@ -61,6 +77,7 @@ class Gate:
             self._free -= 1
             self._patient_inside += lane is self._patient
             self._hurried_in_a_row = 0 if lane is self._patient else self._hurried_in_a_row + 1
+            self.moved_at = asyncio.get_running_loop().time()
             coming.set_result(None)
 
     def _next_lane(self) -> deque[asyncio.Future[None]]:
@@ -83,3 +100,25 @@ class Place:
 
     def leave(self) -> None:
         self._gate.leave(self)
+
+
+class _Looking:
+    """Looks whether the queue moves, and ends somebody's waiting when it doesn't."""
+
+    def __init__(self, gate: Gate, coming: asyncio.Future[None], stuck_after_s: float) -> None:
+        self._gate = gate
+        self._coming = coming
+        self._stuck_after_s = stuck_after_s
+        self._loop = asyncio.get_running_loop()
+        self._since = self._loop.time()
+        self._timer = self._loop.call_later(stuck_after_s, self._look)
+
+    def _look(self) -> None:
+        stuck_at = max(self._gate.moved_at, self._since) + self._stuck_after_s
+        if self._loop.time() < stuck_at:
+            self._timer = self._loop.call_at(stuck_at, self._look)
+        elif not self._coming.done():
+            self._coming.set_exception(TimeoutError())
+
+    def end(self) -> None:
+        self._timer.cancel()

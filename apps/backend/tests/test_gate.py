@@ -12,6 +12,7 @@ from app.api.shell import Shell
 from app.gate import Gate, Place, in_a_hurry
 
 H, P = "in a hurry", "patient"
+STUCK_AFTER_S = 60
 
 
 async def queue(gate: Gate, *comers: str) -> list[asyncio.Task[Place]]:
@@ -19,7 +20,7 @@ async def queue(gate: Gate, *comers: str) -> list[asyncio.Task[Place]]:
 
     async def come(kind: str) -> Place:
         in_a_hurry.set(kind is H)
-        return await gate.enter()
+        return await gate.enter(stuck_after_s=STUCK_AFTER_S)
 
     coming = []
     for kind in comers:
@@ -37,7 +38,7 @@ async def order_of_service(*comers: str) -> list[tuple[int, str]]:
         served.append((number, kind))
         task.result().leave()
 
-    taken = await gate.enter()
+    taken = await gate.enter(stuck_after_s=STUCK_AFTER_S)
     coming = await queue(gate, *comers)
     for number, (task, kind) in enumerate(zip(coming, comers, strict=True)):
         task.add_done_callback(partial(is_in, number=number, kind=kind))
@@ -70,11 +71,11 @@ async def test_the_patient_take_few_places_while_somebody_is_in_a_hurry(monkeypa
     gate = Gate(10)
     [hurried] = await queue(gate, H)
     patient = await queue(gate, *[P] * 12)
-    assert await number_inside(patient) == 4
-    hurried.result().leave()
-    assert await number_inside(patient) == 4
-    patient[0].result().leave()
     assert await number_inside(patient) == 5
+    hurried.result().leave()
+    assert await number_inside(patient) == 5
+    patient[0].result().leave()
+    assert await number_inside(patient) == 6
 
 
 async def test_the_hurry_is_over_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,23 +88,47 @@ async def test_the_hurry_is_over_after_a_while(monkeypatch: pytest.MonkeyPatch) 
 @pytest.mark.parametrize("kind", [H, P])
 async def test_who_leaves_the_queue_takes_no_place(kind: str) -> None:
     gate = Gate(1)
-    taken = await gate.enter()
+    taken = await gate.enter(stuck_after_s=STUCK_AFTER_S)
     leaving, staying = await queue(gate, kind, kind)
     leaving.cancel()
     taken.leave()
     (await staying).leave()
-    (await gate.enter()).leave()
+    (await gate.enter(stuck_after_s=STUCK_AFTER_S)).leave()
 
 
 @pytest.mark.parametrize("kind", [H, P])
 async def test_who_leaves_in_the_moment_in_which_a_place_is_theirs_passes_it_on(kind: str) -> None:
     gate = Gate(1)
-    taken = await gate.enter()
+    taken = await gate.enter(stuck_after_s=STUCK_AFTER_S)
     leaving, staying = await queue(gate, kind, kind)
     taken.leave()
     leaving.cancel()
     await staying
     assert leaving.cancelled()
+
+
+async def test_a_queue_that_stands_still_is_given_up_and_one_that_is_long_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    gate = Gate(1)
+    taken = await gate.enter(stuck_after_s=STUCK_AFTER_S)
+    first, second = await queue(gate, P, P)
+    now += STUCK_AFTER_S - 10
+    taken.leave()
+    assert await number_inside([first, second]) == 1
+    now += STUCK_AFTER_S - 10
+    for _ in range(3):  # the timer, what it does, and what comes of that
+        await asyncio.sleep(0)
+    assert not second.done()
+    now += 11
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert isinstance(second.exception(), TimeoutError)
+    first.result().leave()
+    (await gate.enter(stuck_after_s=STUCK_AFTER_S)).leave()
 
 
 @pytest.mark.parametrize(("method", "is_so"), [("GET", True), ("HEAD", True), ("POST", False)])
