@@ -614,17 +614,18 @@ async def test_a_child_process_is_the_stand_in_and_is_controlled_over_http(ledge
     async with StandInChild("--ledger", ledger, "--seed", "7") as child:
         await child.post("script", {"faults": ["hold_after", {"status": 418, "body": "tea"}]})
         await child.post("script", {"faults": ["status_403"], "reference": "order-3"})
+        await child.post("scripts", {"order-5": ["status_404"], "order-6": [{"status": 410}]})
         async with RawClient(child.url) as client:
             await client.send(order_bytes(an_order(1)))
             assert (await child.get("wait?held=1"))["issued"] == 1
             await child.post("release")
             assert (await client.answer()).status == 200
-            assert [(await client.order(an_order(number))).status for number in (2, 3)] == [418, 403]
+            assert [(await client.order(an_order(number))).status for number in (2, 3, 5, 6)] == [418, 403, 404, 410]
         state = await child.get("state")
-        assert (state["requests"], state["connections"], state["violations"]) == (3, 1, [])
-        assert state["faults"] == {"hold_after": 1, "respond": 1, "status_403": 1}
+        assert (state["requests"], state["connections"], state["violations"]) == (5, 1, [])
+        assert state["faults"] == {"hold_after": 1, "respond": 2, "status_403": 1, "status_404": 1}
         assert [line["reference"] for line in await child.get("ledger")] == ["order-1"]
-        assert [request["seq"] for request in await child.get("requests?since=1")] == [2, 3]
+        assert [request["seq"] for request in await child.get("requests?since=1")] == [2, 3, 4, 5]
         assert set(await child.get("faults")) == set(TABLE)
         await child.post("settings", {"dedupe": True})
         await child.post("schedule", {"weights": {"status_500_after": 1}})

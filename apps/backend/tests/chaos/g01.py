@@ -82,9 +82,10 @@ class _Play:
     async def activate(self, order_ids: Sequence[int], clients: Mapping[Side, int], tick: Tick) -> None:
         """To the end of each."""
         self.activated += order_ids
-        for order_id in order_ids:
-            if script := self.cells_of[order_id].script:
-                await self.stage.site.script(order_id, script)
+        scripts = {reference_of(order_id): [self.cells_of[order_id].script] for order_id in order_ids}
+        await self.stage.site.supplier.post(
+            "scripts", {name: faults for name, faults in scripts.items() if any(faults)}
+        )
         await self.shoppers.activate(order_ids, clients, tick)
         await self.shoppers.see_to_the_end(order_ids)
         await self.acts.are_over()

@@ -9,6 +9,7 @@ Control from another process: JSON over HTTP, under /_stand_in/ on the stand-in'
                                    answers with `state` once all hold, 408 when they don't in time
     POST script                    {"faults": ["hang_after", {"status": 418, "body": "…", "headers": {}}],
                                     "reference": "order-5"}; an object holds what `respond` takes, `raw` as Latin-1
+    POST scripts                   {"order-5": ["hang_after"], "order-6": ["status_429"]}: the same for many references
     POST clear                     drops what is scripted
     POST schedule                  {"seed": 1, "weights": {"none": 9, "close_after": 1}}
     POST release                   {"count": 1, "then": "status_500_after"}
@@ -100,10 +101,16 @@ def _responding(said: dict[str, Any]) -> Fault:
     return respond(**said, raw=None if raw is None else raw.encode("latin-1"))
 
 
+def _faults(said: list[Any]) -> list[str | Fault]:
+    return [one if isinstance(one, str) else _responding(one) for one in said]
+
+
 def _post(stand_in: StandIn, word: str, said: dict[str, Any]) -> None:
     if word == "script":
-        faults: list[str | Fault] = [f if isinstance(f, str) else _responding(f) for f in said["faults"]]
-        stand_in.script(*faults, reference=said.get("reference"))
+        stand_in.script(*_faults(said["faults"]), reference=said.get("reference"))
+    elif word == "scripts":
+        for reference, faults in said.items():
+            stand_in.script(*_faults(faults), reference=reference)
     elif word == "clear":
         stand_in.choice.clear_script()
     elif word == "schedule":
