@@ -143,17 +143,14 @@ def cells(*, rare: bool) -> list[Cell]:
     return [Cell(fault, moment) for fault, moment in product(FAULTS, Moment) if fault.is_rare == rare]
 
 
-_PROPORTIONS = {Side.PROCESS: 7, Side.DATABASE: 6, Side.SUPPLIER: 5}
-"""A server that is killed takes other calls along before their moment has come, and those beside it are the process's mostly."""
-
-
 def schedule(n: int, seed: int) -> list[Cell]:
     """
-    What happens to each of `n` orders. Each cell comes as often as any other of its side, give or take one; the rare ones once,
-    spread over the run. Who is told to come back in a second comes last: all others would have to wait as well.
+    What happens to each of `n` orders. Each cell comes as often as any other, give or take one; the rare ones once, spread over
+    the run. Who is told to come back in a second comes last: all others would have to wait as well.
     """
     draw = random.Random(f"{seed}/matrix")  # noqa: S311 - reproducible is what is wanted
-    found = _dealt(n, draw)
+    deck = cells(rare=False)
+    found = deck * (n // len(deck)) + draw.sample(deck, n % len(deck))
     draw.shuffle(found)
     found.sort(key=lambda cell: "Retry-After" in cell.fault.name)
     rare = cells(rare=True)
@@ -162,11 +159,3 @@ def schedule(n: int, seed: int) -> list[Cell]:
         for number, cell in enumerate(rare):
             found[(number + 1) * (n * 3 // 4) // (len(rare) + 1)] = cell
     return found
-
-
-def _dealt(n: int, draw: random.Random) -> list[Cell]:
-    deck = cells(rare=False)
-    shares = [_PROPORTIONS[cell.fault.side] for cell in deck]
-    dealt = [cell for cell, share in zip(deck, shares, strict=True) for _ in range(n * share // sum(shares))]
-    rest = draw.choices(deck, shares, k=n - len(dealt)) if n < len(deck) else draw.sample(deck, n - len(dealt))
-    return dealt + rest
