@@ -44,6 +44,7 @@ _LOST = "connection lost"
 _UNKNOWN = "502 activation-outcome-unknown"
 _UNREACHABLE = "502 provider-unreachable"
 _OURS = "500 internal-error"
+_BUSY = "503 provider-busy"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,6 @@ class End:
     left: tuple[str, ...]
     issued: int | None
     reply: str
-    or_left: tuple[str, ...] | None = None
-    """The same, where a sweep and the process itself race for it."""
 
 
 _NOTHING = ("pending",), 0
@@ -75,21 +74,17 @@ ENDS: dict[Point, tuple[End, End, End]] = {
     # in this order: where its process is killed, where it fails, where it is stopped
     Point.INTENT_BEGUN: (End(*_NOTHING, _LOST), End(*_NOTHING, _OURS), End(*_BOUGHT, "201")),
     Point.INTENT_LOCKED: (End(*_NOTHING, _LOST), End(*_NOTHING, _OURS), End(*_BOUGHT, "201")),
-    Point.INTENT_WRITTEN: (
-        End(*_NOTHING, _LOST),
-        End(*_NOTHING, _OURS),
-        End(*_NOT_SENT, _UNREACHABLE, or_left=_UNSENT[0]),
-    ),
-    Point.INTENT_COMMITTED: (End(*_UNSENT, _LOST), End(*_UNSENT, _UNKNOWN), End(*_UNSENT, _UNREACHABLE)),
+    Point.INTENT_WRITTEN: (End(*_NOTHING, _LOST), End(*_NOTHING, _OURS), End(*_NOTHING, _BUSY)),
+    Point.INTENT_COMMITTED: (End(*_UNSENT, _LOST), End(*_UNSENT, _UNKNOWN), End(*_UNSENT, _UNKNOWN)),
     Point.CALL_CONNECTING: (
         End(*_UNSENT, _LOST),
         End(*_NOT_SENT, _UNREACHABLE),
-        End(*_UNSENT, _UNREACHABLE),
+        End(*_UNSENT, _UNKNOWN),
     ),
     Point.CALL_SENDING: (
         End(*_UNSENT, _LOST),
         End(*_NOT_SENT, _UNREACHABLE),
-        End(*_UNSENT, _UNREACHABLE),
+        End(*_UNSENT, _UNKNOWN),
     ),
     Point.CALL_SENT: (End(*_SENT, _LOST), End(_SENT[0], None, _UNKNOWN), End(*_BOUGHT, "201")),
     Point.CALL_HEADED: (End(*_SENT, _LOST), End(*_SENT, _UNKNOWN), End(*_BOUGHT, "201")),
@@ -264,7 +259,7 @@ class _Play:
     async def _deviations(self, order_id: int, case: Case, left: tuple[str, ...]) -> list[str]:
         issued = len(self.stage.site.issued(order_id))
         found = (
-            (left, case.end.or_left if left == case.end.or_left else case.end.left),
+            (left, case.end.left),
             (issued, issued if case.end.issued is None else case.end.issued),
             (await self.calls[order_id], case.end.reply),
         )

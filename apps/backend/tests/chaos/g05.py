@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from http import HTTPStatus
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tests.chaos.callers import Callers, Reply
 from tests.chaos.outcome import Outcome, Tick, no_tick
 from tests.chaos.stage import ForkedServer, Stage, a_stage
 from tests.processes.programs import until
+
+_NO_ORDER = 2**62
 
 _ONE_ADDRESS = "https://shop.example"
 """Both servers stand behind it, so their answers name it."""
@@ -108,11 +111,11 @@ class _Crowd:
 
 async def _all_wait(servers: list[ForkedServer]) -> None:
     """
-    A server takes requests up in the order in which they came, and then needs its database: when two more have been answered,
-    each on a connection of its own, those before them are under way.
+    A server takes requests up in the order in which they came, and lets activations to its database in that order: when two more
+    have been answered, each on a connection of its own, those before them are under way. (Reads may overtake.)
     """
     for server in servers * 2:
-        await server.get("/api/esims?limit=1")
+        assert (await server.activate(_NO_ORDER)).status == HTTPStatus.NOT_FOUND
 
 
 def _wrong(case: Case, replies: list[Reply]) -> list[str]:

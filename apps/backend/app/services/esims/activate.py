@@ -281,6 +281,10 @@ class Activations:
         try:
             async with self._db.begin() as connection:
                 intent = await declare(connection)
+                if isinstance(intent, Intent) and not intent.may_send():
+                    raise ProviderBusy(
+                        retry_after_s=1
+                    )  # asleep since: better no intent than one that can't be sent any more
         except DatabaseUnavailable:
             if isinstance(intent, Intent):
                 # Only the commit's acknowledgement may be lost: the attempt may be on file and must not stay open.
@@ -317,6 +321,8 @@ class Activations:
         await self.circuit.heard(intent.circuit, result)
         if isinstance(result, EsimProvisioningError):
             self._report(intent.order_id, result)
+            if esim.status == "unknown" and not isinstance(result, SupplierOutcomeUnknown):
+                raise SupplierOutcomeUnknown(str(result))  # a sweep was quicker: "send it again" would be wrong advice
             if esim.status != "provisioned":
                 raise result
         else:

@@ -394,6 +394,26 @@ async def test_a_code_that_another_esim_holds_is_unknown_with_its_body_kept(
     assert filed.profile.provider_payload is not None
 
 
+async def test_a_number_that_no_card_has_may_come_twice(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    """A provider may put the same nonsense in place of each ICCID."""
+    for _ in range(2):
+        supplier.script(
+            respond(
+                200,
+                lambda order: {
+                    "data": {
+                        "orderReference": order["orderReference"],
+                        "activationCode": f"LPA:1$SMDP.EXAMPLE.COM${order['orderReference']}",
+                        "iccid": "9" * 23,
+                    }
+                },
+            )
+        )
+        assert await activate(activations, await an_order(house.db)) == "first"
+
+
 async def test_odd_but_usable_codes_are_kept_and_flagged(
     house: House, activations: Activations, supplier: StandIn
 ) -> None:
