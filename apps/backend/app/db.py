@@ -4,8 +4,10 @@ A function that takes a `Database` is an act: it opens its own transactions and 
 `AsyncConnection` works inside its caller's transaction, never commits and never waits on a network.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from traceback import clear_frames
 from typing import Any
 
 import psycopg
@@ -57,22 +59,25 @@ class Database:
             pool_pre_ping=False,  # a round trip a unit of work; a dead connection is seen by its first statement instead
             pool_recycle=1800,
             hide_parameters=True,  # values never reach an error's text; see _leave_out_details, too
-            connect_args=connect_arguments(self.url, "tribi"),
+            connect_args=connect_arguments(self.url, "tribi") | {"async_creator_fn": _connect},
         )
         event.listen(self._engine.sync_engine, "handle_error", _leave_out_details)
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._gate = Gate(pool_size)
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[AsyncConnection, None]:
+    async def begin(self, *, within_s: float | None = None) -> AsyncGenerator[AsyncConnection, None]:
         """
         One transaction: committed at the end, rolled back when an error leaves it.
 
+        Args:
+            within_s: how long it may take, from its turn in the queue on.
+
         Raises:
-            DatabaseUnavailable: the connection could not be had or was lost; when it was lost at the commit,
-                whether that took place is not known.
+            DatabaseUnavailable: the connection could not be had or was lost, or took longer; when that was at the commit,
+                whether it took place is not known.
         """
-        async with self._unit() as _, self._engine.begin() as connection:
+        async with self._unit(within_s) as _, self._engine.begin() as connection:
             yield connection
 
     @asynccontextmanager
@@ -82,13 +87,19 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def _unit(self) -> AsyncGenerator[None, None]:
+    async def _unit(self, within_s: float | None = None) -> AsyncGenerator[None, None]:
         try:
             place = await self._gate.enter(stuck_after_s=GATE_TIMEOUT_S)
         except TimeoutError as error:
             raise DatabaseUnavailable("no database connection came free in time") from error
+        limit = asyncio.timeout(within_s)
         try:
-            yield
+            async with limit:
+                yield
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise DatabaseUnavailable("the database has said nothing in time") from error
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
         except DBAPIError as error:
@@ -118,6 +129,16 @@ def connect_arguments(url: str, application_name: str) -> dict[str, Any]:
     ours = {"connect_timeout": 5, "application_name": application_name} | patience
     # Server-side prepared statements belong to a session, which PgBouncer's transaction mode takes away.
     return ours | conninfo_to_dict(libpq_url(url)) | {"prepare_threshold": None}
+
+
+async def _connect(conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:  # noqa: ANN401 - as psycopg declares them
+    try:
+        return await psycopg.AsyncConnection.connect(conninfo, **arguments)
+    except BaseException as error:
+        # The frames of the error hold the connection, half-made and open, until the garbage collector comes by: too many of them
+        # (a database that goes silent under load), and it takes no more.
+        clear_frames(error.__traceback__)
+        raise
 
 
 def violated_constraint(error: DBAPIError) -> str | None:

@@ -1,19 +1,31 @@
-"""The queue for a scarce thing, first come, first served, in two lanes: who is in a hurry goes first, and keeps nobody out."""
+"""The queue for a scarce thing. Who only has a look goes first, and keeps nobody out; what was bought is stored before more is."""
 
 import asyncio
 from collections import deque
 from contextvars import ContextVar
+from enum import IntEnum
 
-in_a_hurry = ContextVar("in_a_hurry", default=False)
-"""True in whoever only has a look, and has somebody waiting for it: thousands of activations must not stand in its way."""
+
+class Lane(IntEnum):
+    """Within a lane it is first come, first served."""
+
+    LOOK = 0
+    """Somebody waits for it, and it is quickly done: thousands of activations must not stand in its way."""
+    ANSWER = 1
+    """A provider's answer: until it is stored, nobody but this process knows what was bought."""
+    REST = 2
+
+
+lane = ContextVar("lane", default=Lane.REST)
+"""Where whoever runs in this context queues."""
 
 _MOST_IN_A_ROW = 4
-"""So many in a hurry may go before one who isn't."""
+"""So many may have a look before one of the others has a turn."""
 
-_PATIENT_SHARE = 0.5
+_SHARE = 0.5
 _HURRY_S = 1
 """
-For so long after somebody in a hurry has come, all others have that share of the places. They share one thread: the more of them
+For so long after somebody has come for a look, all others have that share of the places. They share one thread: the more of them
 are at work at once, the longer the loop's round that everybody waits for, and with a database nearby nobody gets more done.
 """
 
@@ -28,11 +40,10 @@ class Gate:
 
     def __init__(self, places: int) -> None:
         self._free = places
-        self._most_patient = max(1, int(places * _PATIENT_SHARE))
-        self._patient_inside = 0
-        self._hurried: deque[asyncio.Future[None]] = deque()
-        self._patient: deque[asyncio.Future[None]] = deque()
-        self._hurried_in_a_row = 0
+        self._most_others = max(1, int(places * _SHARE))
+        self._others_inside = 0
+        self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {one: deque() for one in Lane}
+        self._looks_in_a_row = 0
         self._hurry_until = 0.0
         self.moved_at = 0.0
 
@@ -44,12 +55,11 @@ class Gate:
             TimeoutError: the queue has stood still for so long. One that is merely long moves.
         """
         loop = asyncio.get_running_loop()
-        place = Place(self, is_hurried=in_a_hurry.get())
-        lane = self._hurried if place.is_hurried else self._patient
-        if place.is_hurried:
+        place = Place(self, lane.get())
+        if place.lane is Lane.LOOK:
             self._hurry_until = loop.time() + _HURRY_S
         coming = loop.create_future()
-        lane.append(coming)
+        self._waiting[place.lane].append(coming)
         self._let_in()
         if coming.done():
             return place
@@ -66,36 +76,38 @@ class Gate:
 
     def leave(self, place: "Place") -> None:
         self._free += 1
-        self._patient_inside -= not place.is_hurried
+        self._others_inside -= place.lane is not Lane.LOOK
         self._let_in()
 
     def _let_in(self) -> None:
-        while self._free and (lane := self._next_lane()):
-            coming = lane.popleft()
+        while self._free and (next_lane := self._next_lane()) is not None:
+            coming = self._waiting[next_lane].popleft()
             if coming.done():
                 continue  # whoever waited has left
             self._free -= 1
-            self._patient_inside += lane is self._patient
-            self._hurried_in_a_row = 0 if lane is self._patient else self._hurried_in_a_row + 1
+            is_look = next_lane is Lane.LOOK
+            self._others_inside += not is_look
+            self._looks_in_a_row = self._looks_in_a_row + 1 if is_look else 0
             self.moved_at = asyncio.get_running_loop().time()
             coming.set_result(None)
 
-    def _next_lane(self) -> deque[asyncio.Future[None]]:
-        has_turn = self._hurried_in_a_row >= _MOST_IN_A_ROW
-        if self._patient and (has_turn or not self._hurried) and self._has_room_for_patient():
-            return self._patient
-        return self._hurried
+    def _next_lane(self) -> Lane | None:
+        look = Lane.LOOK if self._waiting[Lane.LOOK] else None
+        other = next((one for one in (Lane.ANSWER, Lane.REST) if self._waiting[one]), None)
+        if other is None or not self._has_room_for_others():
+            return look
+        return other if look is None or self._looks_in_a_row >= _MOST_IN_A_ROW else look
 
-    def _has_room_for_patient(self) -> bool:
+    def _has_room_for_others(self) -> bool:
         is_hurry = asyncio.get_running_loop().time() < self._hurry_until
-        return self._patient_inside < self._most_patient or not is_hurry
+        return self._others_inside < self._most_others or not is_hurry
 
 
 class Place:
     """One of a gate's."""
 
-    def __init__(self, gate: Gate, *, is_hurried: bool) -> None:
-        self.is_hurried = is_hurried
+    def __init__(self, gate: Gate, lane: Lane) -> None:
+        self.lane = lane
         self._gate = gate
 
     def leave(self) -> None:

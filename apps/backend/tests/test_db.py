@@ -1,6 +1,7 @@
 """The connection to PostgreSQL: the fair gate, transactions, and what is told when the database is away."""
 
 import asyncio
+import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
 
@@ -131,6 +132,63 @@ async def test_who_gets_no_place_in_time_is_told_that_the_database_is_away(
     monkeypatch.undo()
     async with one.begin() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
+
+
+async def test_a_unit_that_takes_longer_than_it_may_is_told_that_the_database_is_away(one: Database) -> None:
+    with pytest.raises(DatabaseUnavailable, match="the database has said nothing in time"):
+        async with one.begin(within_s=0.01) as connection:
+            await connection.execute(text("SELECT pg_sleep(60)"))
+
+
+async def test_a_unit_that_fails_by_a_timeout_of_its_own_says_so(one: Database) -> None:
+    with pytest.raises(TimeoutError):
+        async with one.begin(within_s=60):
+            raise TimeoutError
+
+
+async def test_waiting_for_its_turn_is_no_part_of_the_time_that_a_unit_may_take(
+    one: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    within_s = 5
+
+    async def unit() -> object:
+        async with one.begin(within_s=within_s) as connection:
+            return await connection.scalar(text("SELECT 1"))
+
+    async with one.begin():
+        waiting = asyncio.create_task(unit())
+        await asyncio.sleep(0)
+        now += within_s + 1
+    assert await waiting == 1
+
+
+async def test_a_connection_that_is_given_up_half_made_is_closed_without_the_garbage_collector() -> None:
+    has_come, has_gone = asyncio.Event(), asyncio.Event()
+
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        has_come.set()
+        await reader.read()
+        has_gone.set()
+        writer.close()
+
+    async with await asyncio.start_server(say_nothing, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        database = Database(f"postgresql://nobody@127.0.0.1:{port}/nothing?sslmode=disable")
+        gc.disable()
+        try:
+            unit = asyncio.create_task(insert_and_fail(database))
+            async with asyncio.timeout(30):
+                await has_come.wait()
+                unit.cancel()
+                await asyncio.wait([unit])
+                await has_gone.wait()
+        finally:
+            gc.enable()
+        await database.close()
 
 
 async def test_a_unit_cancelled_while_it_waits_leaves_its_place_to_the_next(one: Database) -> None:

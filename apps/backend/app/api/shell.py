@@ -17,7 +17,7 @@ from structlog.contextvars import bound_contextvars
 
 from app import metrics
 from app.api.problems import InternalError, TooLarge, problem_reply
-from app.gate import in_a_hurry
+from app.gate import Lane, lane
 
 MAX_BODY_BYTES = 64 * 1024
 _MOST_DISCARDED_BYTES = 32 * 1024 * 1024
@@ -57,7 +57,7 @@ class Shell:
         method = scope["method"]
         if method == "HEAD":  # is GET without the body (RFC 9110 section 9.3.2), which the server leaves out by itself
             scope = {**scope, "method": "GET"}
-        in_a_hurry.set(scope["method"] == "GET")
+        lane.set(Lane.LOOK if scope["method"] == "GET" else Lane.REST)
         with bound_contextvars(request_id=request_id):
             await self._answer(scope, _LimitedBody(receive), send, request_id, method)
 

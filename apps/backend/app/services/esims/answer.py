@@ -34,6 +34,9 @@ from app.vault import Vault
 _ICCID_LENGTHS = range(18, 23)
 """Digits, as seen in the wild."""
 
+_WITHIN_S = 30
+"""A database that has said nothing for so long is away; storing twice is harmless."""
+
 Result = Delivered | Accepted | EsimProvisioningError
 
 log = structlog.get_logger()
@@ -178,7 +181,7 @@ async def record_answer(
         DatabaseUnavailable: not (or not surely) stored; call again with the same arguments.
     """
     try:
-        async with db.begin() as connection:
+        async with db.begin(within_s=_WITHIN_S) as connection:
             return await _record(connection, vault, intent, provider, result), result
     except IntegrityError as error:
         held = HELD_BY_ANOTHER.get(violated_constraint(error) or "")
@@ -187,7 +190,7 @@ async def record_answer(
     stolen = SupplierOutcomeUnknown(
         f"the answer for {intent.order.reference} brings {held} that another eSIM holds", answer=result.answer
     )
-    async with db.begin() as connection:
+    async with db.begin(within_s=_WITHIN_S) as connection:
         return await _record(connection, vault, intent, provider, stolen), stolen
 
 

@@ -174,10 +174,10 @@ async def test_an_answer_that_arrives_while_the_database_is_away_is_stored_when_
     tries = iter([DatabaseUnavailable("away"), DatabaseUnavailable("away")])
     begin = Database.begin
 
-    def failing_begin(self: Database) -> object:
+    def failing_begin(self: Database, *, within_s: float | None = None) -> object:
         for error in tries:
             raise error
-        return begin(self)
+        return begin(self, within_s=within_s)
 
     monkeypatch.setattr(Database, "begin", failing_begin)
     supplier.release()
@@ -193,8 +193,8 @@ async def test_a_commit_of_the_intent_that_was_not_acknowledged_is_closed_as_not
     is_first = iter([True])
 
     @asynccontextmanager
-    async def losing_begin(self: Database):  # type: ignore[no-untyped-def]  # noqa: ANN202 - as Database.begin
-        async with begin(self) as connection:
+    async def losing_begin(self: Database, **within: Any):  # type: ignore[no-untyped-def]  # noqa: ANN202 - as Database.begin
+        async with begin(self, **within) as connection:
             yield connection
         if next(is_first, False):
             raise DatabaseUnavailable("the acknowledgement was lost")
