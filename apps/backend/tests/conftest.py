@@ -86,8 +86,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _goes_through_pgbouncer(item: pytest.Item) -> bool:
     """By its fixture, so that no new test is forgotten. Of the proof, which takes minutes, what asks for it."""
-    if _PROOF in item.path.parents and not item.get_closest_marker("through_pgbouncer"):
-        return False
+    if _PROOF in item.path.parents:
+        return item.get_closest_marker("through_pgbouncer") is not None
     return "postgres_url" in getattr(item, "fixturenames", ()) and not item.get_closest_marker("without_pgbouncer")
 
 
@@ -102,9 +102,15 @@ def server_url(quick_folder: Path) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(server_url: str, request: pytest.FixtureRequest) -> Iterator[str]:
+def is_through_pgbouncer(request: pytest.FixtureRequest) -> bool:
+    """For tests that have a database server of their own."""
+    return bool(request.config.getoption("--through-pgbouncer"))
+
+
+@pytest.fixture(scope="session")
+def postgres_url(server_url: str, is_through_pgbouncer: bool, request: pytest.FixtureRequest) -> Iterator[str]:
     """That server; with --through-pgbouncer by way of PgBouncer."""
-    if request.config.getoption("--through-pgbouncer"):
+    if is_through_pgbouncer:
         with pgbouncer_before(server_url) as pgbouncer:
             request.config.stash[_PGBOUNCER] = pgbouncer
             yield pgbouncer.url

@@ -20,6 +20,7 @@ from tests.chaos.shoppers import Shoppers
 from tests.chaos.stage import Stage, a_stage
 from tests.chaos.strikes import KILL, RAISE
 from tests.chaos.umpire import Umpire
+from tests.pgbouncer import pgbouncer_before
 
 _CLIENTS = {Side.PROCESS: 4, Side.DATABASE: 6, Side.SUPPLIER: 24}
 """
@@ -35,21 +36,22 @@ _CLAIMED_OF = 150
 """One in so many orders meets each cell at least: of 1,500 orders 10, of 25,000 more than the 50 that are asked for."""
 
 
-async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outcome:
+async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick, is_through_pgbouncer: bool = False) -> Outcome:
     """
     Args:
         n: activations; some more where a cell didn't come about often enough.
+        is_through_pgbouncer: puts it between the proxies and PostgreSQL (G18).
     """
     plan, reserve = schedule(n, seed), cells(rare=False) * (n // _CLAIMED_OF)
     async with a_stage(
         folder, CONNECTED_YOU_TIMEOUT_SECONDS=str(_TIMEOUT_S), ACTIVATION_WAIT_SECONDS=str(_WAIT_S)
     ) as stage:
         order_ids = await stage.orders(len(plan) + len(reserve))
-        with ExitStack() as proxies:
-            slots = {
-                side: Slot(stage, side, proxies.enter_context(DatabaseProxy(stage.site.settings["DATABASE_URL"])))
-                for side in Side
-            }
+        with ExitStack() as between:
+            url = stage.site.settings["DATABASE_URL"]
+            pgbouncer = between.enter_context(pgbouncer_before(url)) if is_through_pgbouncer else None
+            before = pgbouncer.url if pgbouncer else url
+            slots = {side: Slot(stage, side, between.enter_context(DatabaseProxy(before))) for side in Side}
             cells_of = dict(zip(order_ids, [*plan, *reserve], strict=True))
             acts = Acts(stage, slots, {reference_of(order_id): cell.name for order_id, cell in cells_of.items()})
             async with Umpire(acts.table()) as umpire:
@@ -60,7 +62,9 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
                 play = _Play(stage, acts, umpire, cells_of, Shoppers(stage, acts, cells_of), n // _CLAIMED_OF)
                 await play.activate(order_ids[:n], _CLIENTS, tick)
                 await play.make_up(order_ids[n:])
-                return await play.outcome()
+                outcome = await play.outcome()
+                outcome.failures += pgbouncer.left_over() if pgbouncer else []
+                return outcome
 
 
 @dataclass

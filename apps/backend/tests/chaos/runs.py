@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from tests.chaos import breaks, g01, g02, g03, g04, g05, g06, g09, g10, g19, g21, g22
 from tests.chaos.outcome import Outcome
@@ -35,6 +36,14 @@ _RUNS = (
     Run("G6", "clients that hang up", "calls", 1_000, 1_000, g06.run),
     Run("G9", "good answers, mutated", "answers", 20_000, 5_000, g09.run),
     Run("G10", "orders written as idle connections are closed", "activations", 5_000, 5_000, g10.run),
+    Run(
+        "G18",
+        "fault matrix, through PgBouncer",
+        "activations",
+        1_500,
+        1_500,
+        partial(g01.run, is_through_pgbouncer=True),
+    ),
     Run("G19", "wrong clocks, and a server that sleeps", "activations", 3_300, 1_100, g19.run),
     Run("G21", "thousands wait on a slow supplier", "activations", 5_000, 5_000, g21.run),
     Run("G22", "everything dies with calls in flight", "activations", 500, 500, g22.run),
