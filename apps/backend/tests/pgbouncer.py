@@ -3,13 +3,16 @@
 import shutil
 import subprocess
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any, LiteralString
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import psycopg
 from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
 
 from app.postgres.identity import Identity, another_name_for_us, ourselves
 from tests.postgres.clients import wait_until
@@ -58,21 +61,26 @@ class PgBouncer:
         self.url = url
         """The server's, by way of PgBouncer."""
         self.console = make_conninfo(url, dbname="pgbouncer")
+        self._transactions: dict[str, int] = {}
+        """By database, when it was last looked for leftovers."""
 
-    def connections(self) -> dict[str, int]:
+    def connections(self) -> Counter[str]:
         """To the server, by database."""
-        with psycopg.connect(self.console, autocommit=True) as console:
-            rows = console.execute("SHOW SERVERS").fetchall()
-        databases = [str(row[2]) for row in rows]
-        return {database: databases.count(database) for database in databases}
+        return Counter(str(row["database"]) for row in self._show("SHOW SERVERS"))
 
     def left_over(self) -> list[str]:
-        """What sessions of the server still hold from transactions that have ended, as only a session's owner may."""
-        return [
-            f"{database}: {found}"
-            for database, number in self.connections().items()
-            for found in self._left_over_in(database, number)
-        ]
+        """What sessions of the server still hold from transactions that have ended, as only a session's owner may see."""
+        found: list[str] = []
+        transactions = {row["database"]: row["xact_count"] for row in self._show("SHOW STATS_TOTALS")}
+        for database, number in self.connections().items():
+            if transactions[database] != self._transactions.get(database):
+                found += [f"{database}: {what}" for what in self._left_over_in(database, number)]
+                self._transactions[database] = transactions[database] + number
+        return found
+
+    def _show(self, what: LiteralString) -> list[dict[str, Any]]:
+        with psycopg.connect(self.console, autocommit=True, row_factory=dict_row) as console:
+            return console.execute(what).fetchall()
 
     def _left_over_in(self, database: str, number: int) -> list[str]:
         found: list[str] = []
