@@ -17,11 +17,14 @@ from psycopg.conninfo import conninfo_to_dict
 
 from app import schema
 from app.postgres import hold
-from tests.chaos.model.machine import STEPS, Promise
+from tests.chaos.model.machine import Promise
+from tests.chaos.model.steps import STEPS
 from tests.chaos.model.world import World
 from tests.chaos.outcome import Outcome, Tick
 
 STEPS_A_PROGRAM = 50
+_PHASES = (Phase.generate, Phase.target, Phase.shrink)
+"""Nothing is taken from earlier runs: the seed says it all."""
 
 
 async def run(folder: Path, *, n: int, seed: int, tick: Tick, steps: int = STEPS_A_PROGRAM) -> Outcome:
@@ -63,10 +66,10 @@ def explore(url: str, *, n: int, seed: int, tick: Tick, steps: int) -> Outcome:
 
 
 def _explore(world: World, programs: int, steps: int, seed: int) -> list[str]:
-    machine = type("Promise", (Promise,), {"world": world})
+    machine = type("Promise", (Promise,), {"everything": world})
     told: list[str] = []
     try:
-        with with_reporter(told.append):
+        with with_reporter(lambda line: told.append(str(line))):
             run_state_machine_as_test(
                 seeded(seed)(machine),
                 settings=settings(
@@ -74,7 +77,7 @@ def _explore(world: World, programs: int, steps: int, seed: int) -> list[str]:
                     stateful_step_count=steps,
                     database=None,
                     deadline=None,
-                    phases=(Phase.generate, Phase.target, Phase.shrink),
+                    phases=_PHASES,
                     suppress_health_check=list(HealthCheck),
                     print_blob=False,
                 ),

@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.chaos.g07 import explore
-from tests.chaos.model.machine import STEPS
+from tests.chaos.model.steps import STEPS
 from tests.chaos.outcome import no_tick
 
 _STEPS = 3_000

@@ -89,9 +89,10 @@ class OnFile:
             AssertionError: the database doesn't hold what the model says.
         """
         attempts: dict[int, list[Any]] = {}
+        row: Any
         for row in self._connection.execute(_ATTEMPTS):
             attempts.setdefault(row.profile_id, []).append(row)
-        rows = self._connection.execute(_ORDERS).fetchall()
+        rows: list[Any] = self._connection.execute(_ORDERS).fetchall()
         assert [row.order_id for row in rows] == [order.id for order in orders]
         for order, row in zip(orders, rows, strict=True):
             _compare_order(order, row, vault)
