@@ -48,11 +48,11 @@ class ShakyDatabase(Database):
         """What befalls the transactions to come; None is nothing."""
 
     @asynccontextmanager
-    async def begin(self) -> AsyncGenerator[AsyncConnection, None]:
+    async def begin(self, *, within_s: float | None = None) -> AsyncGenerator[AsyncConnection, None]:
         mishap = self.mishaps.popleft() if self.mishaps else None
         self._traffic.begins()
         try:
-            async with super().begin() as connection:
+            async with super().begin(within_s=within_s) as connection:
                 yield connection
                 if mishap in {Mishap.REFUSED, Mishap.DIES_BEFORE}:
                     await connection.rollback()  # what is left to commit is nothing

@@ -13,6 +13,8 @@ import structlog
 from pydantic import SecretStr
 from structlog.typing import EventDict, WrappedLogger
 
+from app import failpoints
+from app.failpoints import Point
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims import intent
 from app.settings import Settings
@@ -137,8 +139,17 @@ class World:
     @contextmanager
     def asleep(self) -> Iterator[None]:
         """Every process sleeps too long between an intent's commit and the first byte."""
-        awake = intent.boot_clock
-        with patch.object(intent, "boot_clock", lambda: awake() + intent.SEND_WITHIN_S + 1):
+        awake, slept_s = intent.boot_clock, 0
+
+        def reached(point: Point, _: str) -> None:
+            nonlocal slept_s
+            if point is Point.INTENT_COMMITTED:
+                slept_s = intent.SEND_WITHIN_S + 1
+
+        with (
+            patch.object(failpoints, "reached", reached),
+            patch.object(intent, "boot_clock", lambda: awake() + slept_s),
+        ):
             yield
 
     @contextmanager

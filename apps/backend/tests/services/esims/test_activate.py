@@ -1,12 +1,15 @@
 """Activation: one paid order becomes one eSIM, whatever happens around the call."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
+from app import failpoints
 from app.db import Database
 from app.errors import NotFound
+from app.failpoints import Point
 from app.house import House
 from app.services.esim_providers import (
     EsimProvisioningError,
@@ -17,9 +20,12 @@ from app.services.esim_providers import (
     SupplierUnreachable,
 )
 from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esims import intent
 from app.services.esims.activate import Activations
+from app.services.esims.answer import record_answer
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ShuttingDown
 from app.services.esims.esim import place_of
+from app.services.esims.recover import sweep
 from tests.builders import an_order
 from tests.services.esims.conftest import MakeActivations, on_file
 from tests.stand_in import StandIn, respond
@@ -349,19 +355,59 @@ async def test_repeats_need_no_slot(house: House, make_activations: MakeActivati
     await holding
 
 
+def sleeps_at(point: Point, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From there on the boot clock is past the time in which an order may be sent."""
+    awake = intent.boot_clock
+
+    def reached(at: Point, _: str) -> None:
+        if at is point:
+            monkeypatch.setattr(intent, "boot_clock", lambda: awake() + intent.SEND_WITHIN_S + 0.1)
+
+    monkeypatch.setattr(failpoints, "reached", reached)
+
+
 async def test_an_order_that_slept_between_intent_and_first_byte_is_not_sent(
     house: House, activations: Activations, supplier: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.services.esims import intent
-
-    awake = intent.boot_clock  # which the intent is stamped by; what is asked before the first byte is the patched one
-    monkeypatch.setattr(intent, "boot_clock", lambda: awake() + intent.SEND_WITHIN_S + 0.1)
+    sleeps_at(Point.INTENT_COMMITTED, monkeypatch)
     order_id = await an_order(house.db)
     with pytest.raises(SupplierUnreachable):
         await activate(activations, order_id)
     filed = await on_file(house, order_id)
     assert (filed.profile.status, filed.attempts[0].outcome) == ("pending", "not_sent")
     assert supplier.request_count == 0
+
+
+async def test_an_intent_that_slept_before_its_commit_is_not_put_on_file(
+    house: House, activations: Activations, supplier: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleeps_at(Point.INTENT_WRITTEN, monkeypatch)
+    order_id = await an_order(house.db)
+    with pytest.raises(ProviderBusy):
+        await activate(activations, order_id)
+    filed = await on_file(house, order_id)
+    assert (filed.profile.status, filed.attempts) == ("pending", [])
+    assert supplier.request_count == 0
+
+
+async def test_who_was_swept_while_asleep_says_that_the_outcome_is_unknown(
+    house: House, activations: Activations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was sent, but the order is unknown by now: "send it again" would be wrong advice."""
+    sleeps_at(Point.INTENT_COMMITTED, monkeypatch)
+    stored = asyncio.Event()
+
+    async def swept_first(db: Database, *told: Any) -> Any:
+        async with db.begin() as connection:
+            await connection.execute(text("UPDATE provisioning_attempts SET deadline_at = now() - interval '1 second'"))
+        assert await sweep(db) == 1
+        stored.set()
+        return await record_answer(db, *told)
+
+    monkeypatch.setattr("app.services.esims.keep.record_answer", swept_first)
+    with pytest.raises(SupplierOutcomeUnknown):
+        await activate(activations, await an_order(house.db))
+    assert stored.is_set()
 
 
 async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(
