@@ -33,6 +33,7 @@ _LOOK_S = 0.2
 _FAULT_TIMEOUT_S = 2
 _QUIET_RETRIES = 1
 _WAIT_S = 5
+_CALLS_PER_S = 100
 _OF_THE_SERVER = text("""
     SELECT count(*) FILTER (WHERE xact_start IS NOT NULL) AS busy,
            coalesce(extract(epoch FROM max(clock_timestamp() - xact_start)), 0) AS longest_s
@@ -166,11 +167,16 @@ async def _more_than_there_are_places_for(stage: Stage, outcome: Outcome, places
     await site.supplier.post("schedule", {"weights": {"hold_before": 1}})
     orders = await stage.orders(calls)
     async with Callers(site.secret) as callers:
-        crowd = await callers.activate((server.shop.url, order_id) for order_id in orders)
+        first = await callers.activate((server.shop.url, order_id) for order_id in orders[:places])
+        await site.held(places)
+        crowd = await callers.activate(
+            ((server.shop.url, order_id) for order_id in orders[places:]), per_s=_CALLS_PER_S
+        )
         replies = await crowd.replies()
+        await first.replies()
     busy = [
         order_id
-        for order_id, reply in zip(orders, replies, strict=True)
+        for order_id, reply in zip(orders[places:], replies, strict=True)
         if (reply.status, reply.problem) == (503, "provider-busy") and reply.retry_after is not None
     ]
     statuses = await stage.statuses()
