@@ -6,13 +6,14 @@ import subprocess
 from pathlib import Path
 
 _SCRIPT = Path(__file__).parents[3] / "scripts" / "system_packages.sh"
-_WHERE = os.pathsep.join(
-    (os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin")
-)  # not every user's PATH has them
+# Not every user's PATH has the folders of the administrator's programs.
+_WHERE = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 
 
 def the_command(name: str) -> str:
     """Its path. A test whose command is missing fails, and says how it is installed."""
     path = shutil.which(name, path=_WHERE)
-    assert path is not None, subprocess.run([_SCRIPT, "--check"], stderr=subprocess.PIPE, text=True).stderr
+    if path is None:
+        told = subprocess.run([_SCRIPT, "--check"], stderr=subprocess.PIPE, text=True).stderr
+        raise FileNotFoundError(f"{name} is not installed. {told}")
     return path
