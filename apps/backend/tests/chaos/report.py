@@ -95,7 +95,7 @@ def _git(*arguments: str) -> str:
 
 def table(records: Sequence[Record], titles: dict[str, str], units: dict[str, str]) -> str:
     """
-    In Markdown: a row for each run, and a line for each batch that failed.
+    In Markdown: a row for each run, a line for each batch that failed, and for each rule that was last broken on purpose.
 
     Args:
         titles, units: by a run's name.
@@ -113,6 +113,9 @@ def table(records: Sequence[Record], titles: dict[str, str], units: dict[str, st
             f"- {record.run}, seed {record.seed}, from {record.first}, {record.commit}: {'; '.join(record.complaints)}"
             for record in failed
         ]
+    if broken := [record for record in records if record.run == "breaks"]:
+        lines += ["", "Broken on purpose (the rule, and the first test that noticed):", ""]
+        lines += [f"- {rule_and_test}" for rule_and_test in broken[-1].counts]
     return "\n".join(lines)
 
 

@@ -128,3 +128,8 @@ def test_a_page_without_markers_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="markers"):
         report.render("new", page)
     assert page.read_text() == "nothing\n"
+
+
+def test_the_table_names_who_noticed_what_was_broken_on_purpose() -> None:
+    table = the_table(a_record(run="breaks", counts={"the order isn't locked: tests/proof/test_g05_crowds.py": 1}))
+    assert "- the order isn't locked: tests/proof/test_g05_crowds.py" in table.splitlines()
