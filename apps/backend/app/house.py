@@ -28,6 +28,7 @@ log = structlog.get_logger()
 
 _FINGERPRINT_KEY = Place(Installation.__tablename__, "fingerprint_key", 1)
 _KEY_FILE = "encryption.key"
+_BIND_WITHIN_S = 10
 
 
 @dataclass
@@ -155,7 +156,8 @@ def _sync_folder(folder: Path) -> None:
 
 async def _bind(db: Database, keyring: Keyring) -> Vault:
     try:
-        async with db.begin() as connection:
+        # Until this is done a server serves nobody: a connection that has gone silent may not hold it up for ever.
+        async with db.begin(within_s=_BIND_WITHIN_S) as connection:
             known = set(await connection.scalars(select(EncryptionKey.key_id)))
             if missing := known - set(keyring.key_ids):
                 raise ConfigurationError(

@@ -118,6 +118,9 @@ async def _settle(house: House) -> None:
         except ConfigurationError as error:
             log.critical("server.cannot_go_on", error=str(error))
             os._exit(MISCONFIGURED)
+        except Exception:
+            log.exception("server.settle_failed")  # to end here would be to turn every request away for ever
+            await asyncio.sleep(_SETTLE_INTERVAL_S)
         else:
             return
 

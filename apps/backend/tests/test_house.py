@@ -14,14 +14,15 @@ from pydantic import SecretStr
 from sqlalchemy import delete, func, select, text
 
 from app import house as house_module
-from app import schema
+from app import main, schema
 from app.db import Database
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.house import House, load_keyring, open_house
 from app.models import EncryptionKey, Installation
 from app.postgres import EmbeddedPostgresError
 from app.settings import BACKEND_DIR, Settings
-from app.vault import Keyring, Place, key_id
+from app.vault import Keyring, Place, Vault, key_id
+from tests.conftest import KEY
 
 A, B, C = (base64.b64encode(bytes([letter]) * 32).decode() for letter in b"ABC")
 PLACE = Place("esim_profiles", "iccid", 1)
@@ -346,3 +347,21 @@ async def test_an_embedded_database_is_migrated_by_itself(
             assert await schema.current_revision(connection) == schema.head()
         assert not lease.is_released
     assert lease.is_released
+
+
+async def test_a_server_tries_to_settle_until_it_has_whatever_went_wrong(
+    settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start in the middle of a failover may meet any error; a server that gave up would turn every request away for ever."""
+    settle, errors = House.settle, iter([DatabaseUnavailable("away"), RuntimeError("whatever")])
+
+    async def troubled(house: House) -> None:
+        for error in errors:
+            raise error
+        await settle(house)
+
+    monkeypatch.setattr(House, "settle", troubled)
+    monkeypatch.setattr(main, "_SETTLE_INTERVAL_S", 0)
+    house = House(settings, db, Keyring.parse(KEY))
+    await main._settle(house)  # noqa: SLF001 - what a server does beside serving
+    assert isinstance(house.vault, Vault)
