@@ -51,6 +51,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 _ROOM_BYTES = 2 * 1024**3
 
 _numbers = itertools.count(1)
+
+SERVER = "TESTS_POSTGRES_URL"
+"""A server that outlives this process, for many that run tests one after another (`chaos/g23.py`)."""
 _PGBOUNCER = pytest.StashKey[PgBouncer]()
 _PROOF = Path(__file__).parent / "proof"
 
@@ -78,6 +81,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if SERVER in os.environ:  # a mutant dies sooner by those that look at everything
+        items.sort(key=lambda item: not item.path.name.startswith("test_traces"))
     if config.getoption("--through-pgbouncer"):
         chosen = [item for item in items if _goes_through_pgbouncer(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
@@ -93,11 +98,14 @@ def _goes_through_pgbouncer(item: pytest.Item) -> bool:
 
 @pytest.fixture(scope="session")
 def server_url(quick_folder: Path) -> Iterator[str]:
-    """A server with a migrated database `template_tribi`."""
+    """A server with a migrated database `template_tribi`; the mutation run has one for all its mutants."""
+    if SERVER in os.environ:
+        yield os.environ[SERVER]
+        return
     with hold(quick_folder / "shared") as server:
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE template_tribi")
-        schema.migrate(_other_database(server.url, "template_tribi"))
+        schema.migrate(other_database(server.url, "template_tribi"))
         yield server.url
 
 
@@ -128,7 +136,7 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
     assert left_over == []
 
 
-def _other_database(url: str, name: str) -> str:
+def other_database(url: str, name: str) -> str:
     parts = conninfo_to_dict(url)
     return f"postgresql://{parts['user']}@/{name}?host={parts['host']}&port={parts['port']}"
 
@@ -136,17 +144,17 @@ def _other_database(url: str, name: str) -> str:
 @pytest.fixture
 def database_url(postgres_url: str) -> Iterator[str]:
     """A migrated database of the test's own."""
-    name = f"test_{next(_numbers)}"
+    name = f"test_{os.getpid()}_{next(_numbers)}"
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE template_tribi")
-        yield _other_database(postgres_url, name)
+        yield other_database(postgres_url, name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 def direct_url(database_url: str, server_url: str) -> str:
     """The test's database, with nothing in between: to look at sessions of the server."""
-    return _other_database(server_url, str(conninfo_to_dict(database_url)["dbname"]))
+    return other_database(server_url, str(conninfo_to_dict(database_url)["dbname"]))
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
 import logging
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -44,7 +45,7 @@ def server_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StringIO]:
 @contextmanager
 def a_database(postgres_url: str, template: str = "template_tribi") -> Iterator[str]:
     """A database for as long as it takes; with `template1` as template one that was never migrated."""
-    name = f"api_{next(_numbers)}"
+    name = f"api_{os.getpid()}_{next(_numbers)}"
     parts = conninfo_to_dict(postgres_url)
     with psycopg.connect(postgres_url, autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")

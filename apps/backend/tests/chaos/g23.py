@@ -1,0 +1,104 @@
+"""
+G23: mutations. Every function of the activation, of the classification of answers and of settling is changed in one place at a
+time, and the tests are run: a change that no test notices is a hole in them, or changes nothing that matters (docs/mutants.md).
+
+It is done in `apps/backend/mutants/`, a copy of the product that stays, so that it goes on where it was stopped; delete it to
+begin anew. One database server serves all mutants. What is written outside of functions, SQL above all, is not mutated: that is
+what `breaks` is for.
+"""
+
+import asyncio
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import psycopg
+
+from app import schema
+from app.postgres import hold
+from app.settings import BACKEND_DIR
+from tests.chaos.mutants import RESULTS, Mutant, forget_endings
+from tests.chaos.outcome import Outcome, Tick, no_tick
+from tests.conftest import SERVER, other_database
+
+SCORE = 0.9
+PAGE = BACKEND_DIR.parents[1] / "docs" / "mutants.md"
+_COPY = BACKEND_DIR / "mutants"
+_BACKEND = _COPY / "apps"
+"""One level higher than in the repository, as mutmut works one level deeper: tests look for `contracts/` above them."""
+_TESTS_TRIED = _COPY / "tests.sha256"
+_MUTMUT = "from mutmut.__main__ import cli; cli()"
+
+
+async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outcome:
+    """
+    Args:
+        n: modules, of those that aren't done.
+        seed: chance has no part in it.
+    """
+    _make_copy()
+    outcome = Outcome(done=n)
+    with hold(folder / "server") as server:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute("CREATE DATABASE template_tribi")
+        schema.migrate(other_database(server.url, "template_tribi"))
+        left = sorted({mutant.module for mutant in await mutants() if mutant.ending is None})
+        for module in left[:n]:
+            names = [mutant.name for mutant in await mutants() if mutant.module == module and mutant.ending is None]
+            await _python(
+                *("-c", _MUTMUT, "run", "--max-children", str(os.cpu_count() or 1), *names), server_url=server.url
+            )
+            tick(1)
+    _judge(outcome, await mutants())
+    return outcome
+
+
+async def mutants() -> list[Mutant]:
+    """All of them, as they stand."""
+    return [Mutant(**found) for found in json.loads(await _python("-m", "tests.chaos.mutants"))]
+
+
+def _judge(outcome: Outcome, found: list[Mutant]) -> None:
+    listed = PAGE.read_text("utf-8")
+    for mutant in found:
+        outcome.counts[f"{mutant.module.removeprefix('app/services/')}: {mutant.ending or 'not tried'}"] += 1
+        if mutant.lives and mutant.row not in listed:
+            outcome.failures.append(f"not in docs/mutants.md under {mutant.module}: {mutant.row}")
+    tried = [mutant for mutant in found if mutant.ending is not None]
+    score = sum(not mutant.lives for mutant in tried) / max(len(tried), 1)
+    outcome.figures["score"] = round(score, 4)
+    if score < SCORE:
+        outcome.failures.append(f"{score:.1%} of the mutants are noticed, and {SCORE:.0%} are claimed")
+
+
+def _make_copy() -> None:
+    """Brings the copy up to date. What is known of functions that haven't changed stays; those that live are tried on new tests."""
+    _BACKEND.mkdir(parents=True, exist_ok=True)
+    for name in ("contracts", "docs", "examples"):
+        if not (_COPY / name).is_symlink():
+            (_COPY / name).symlink_to(BACKEND_DIR.parents[1] / name)
+    for name in ("app", "tests", "migrations"):
+        shutil.rmtree(_BACKEND / name, ignore_errors=True)
+        shutil.copytree(BACKEND_DIR / name, _BACKEND / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", ".env.example"):
+        shutil.copy2(BACKEND_DIR / name, _BACKEND / name)
+    tests = hashlib.sha256()
+    for path in sorted((BACKEND_DIR / "tests").rglob("*.py")):
+        tests.update(path.read_bytes())
+    if not _TESTS_TRIED.exists() or _TESTS_TRIED.read_text() != tests.hexdigest():
+        forget_endings(_BACKEND / RESULTS, {"survived", "no tests", "timeout"})
+        _TESTS_TRIED.write_text(tests.hexdigest())
+
+
+async def _python(*arguments: str, server_url: str = "") -> bytes:
+    """What a process prints that runs in the copy."""
+    environment = dict(os.environ) | {"PYTHONPATH": str(_BACKEND), SERVER: server_url}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=_BACKEND, env=environment, stdout=asyncio.subprocess.PIPE
+    )
+    printed, _ = await process.communicate()
+    assert process.returncode == 0, printed.decode("utf-8", "replace")[-2000:]
+    return printed
