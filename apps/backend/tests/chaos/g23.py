@@ -45,9 +45,11 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
         with psycopg.connect(server.url, autocommit=True) as connection:
             connection.execute("CREATE DATABASE template_tribi")
         schema.migrate(other_database(server.url, "template_tribi"))
-        left = sorted({mutant.module for mutant in await mutants() if mutant.ending is None})
-        for module in left[:n]:
-            names = [mutant.name for mutant in await mutants() if mutant.module == module and mutant.ending is None]
+        left: dict[str, list[str]] = {}
+        for mutant in await mutants():
+            if mutant.ending is None:
+                left.setdefault(mutant.module, []).append(mutant.name)
+        for names in sorted(left.values(), key=len)[:n]:
             await _python(
                 *("-c", _MUTMUT, "run", "--max-children", str(os.cpu_count() or 1), *names), server_url=server.url
             )

@@ -103,7 +103,11 @@ async def _lock_unknown(connection: AsyncConnection, esim_id: int) -> int:
         raise CannotResolve(f"eSIM {esim_id} is {status}: only an unknown one can be settled")
     attempt = (
         await connection.execute(
-            select(ProvisioningAttempt.id, (ProvisioningAttempt.deadline_at > func.now()).label("is_early"))
+            select(
+                ProvisioningAttempt.id,
+                ProvisioningAttempt.outcome,
+                (ProvisioningAttempt.deadline_at > func.now()).label("is_early"),
+            )
             .where(ProvisioningAttempt.profile_id == esim_id)
             .order_by(ProvisioningAttempt.id.desc())
             .limit(1)
@@ -113,4 +117,6 @@ async def _lock_unknown(connection: AsyncConnection, esim_id: int) -> int:
         raise CannotResolve(
             f"eSIM {esim_id}: the deadline of attempt {attempt.id} hasn't passed; its answer may still come"
         )
+    if attempt.outcome is None:  # a replay, whose process has died: it would stand in the way of the next activation
+        raise CannotResolve(f"eSIM {esim_id}: attempt {attempt.id} is under way until the recovery sweep ends it, in seconds")
     return int(attempt.id)

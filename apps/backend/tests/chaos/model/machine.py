@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+from hypothesis import strategies as st
 from hypothesis import target
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
@@ -9,6 +10,7 @@ from app.services.esims.recover import sweep
 from tests.chaos.model.acts import BEYOND_DEADLINES_S
 from tests.chaos.model.buying import Buying
 from tests.chaos.model.failing import Failing
+from tests.chaos.model.replaying import Replaying
 from tests.chaos.model.settling import Settling
 from tests.chaos.model.stepping import Stage
 from tests.chaos.model.steps import SIDE
@@ -16,7 +18,7 @@ from tests.chaos.model.world import World
 from tests.chaos.oracle import Evidence, judge
 
 
-class Promise(Buying, Failing, Settling, RuleBasedStateMachine):
+class Promise(Buying, Failing, Replaying, Settling, RuleBasedStateMachine):
     """One paid order, one eSIM, whatever fails."""
 
     everything: ClassVar[World]
@@ -26,8 +28,11 @@ class Promise(Buying, Failing, Settling, RuleBasedStateMachine):
         self.everything.begin_program()
         self.stage = Stage(self.everything)
 
-    @initialize(side=SIDE)
-    def the_first_order(self, side: str) -> None:
+    @initialize(side=SIDE, dedupes=st.booleans())
+    def the_first_order(self, side: str, dedupes: bool) -> None:
+        self.stage.supplier.dedupes = dedupes
+        for name in self.world.processes:
+            self.world.start(name)
         self.world.run(self.place(side, None))
 
     @invariant()

@@ -118,8 +118,10 @@ def _compare_order(order: ModelOrder, row: Any, vault: Vault) -> None:
 
 def _compare_attempts(order: ModelOrder, rows: list[Any], vault: Vault) -> None:
     assert sum(row.outcome is None for row in rows) <= 1, f"{order.reference} has two calls under way"
-    held = [(row.outcome, row.problem, row.response_status, row.retry_after_s) for row in rows]
-    expected = [(a.outcome, PROBLEM.get(a.outcome or ""), a.status, a.retry_after_s) for a in order.attempts]
+    held = [(row.outcome, row.problem, row.response_status, row.retry_after_s, row.is_replay) for row in rows]
+    expected = [
+        (a.outcome, PROBLEM.get(a.outcome or ""), a.status, a.retry_after_s, a.is_replay) for a in order.attempts
+    ]
     assert held == expected, f"{order.reference}: attempts {held} on file, {expected} expected"
     for attempt, row in zip(order.attempts, rows, strict=True):
         sealed = row.response_body

@@ -14,6 +14,10 @@ TIMEOUT_S = 10_500 - DEADLINE_MARGIN_S
 STEP_S = 1_000
 """How much time passes at least, when some does."""
 
+REPLAY_WINDOW_S = 24 * 3600
+_RESTS_S = (0, 60, 600, 3600, 6 * 3600)
+"""Before the first replay of an order, the second … None comes nearer than a minute to a multiple of STEP_S, either."""
+
 _AFTER = {"delivered": "provisioned", "refused": "refused", "not_sent": "pending", "held_off": "pending"}
 """Attempt's outcome → profile's status; all others: unknown."""
 
@@ -48,7 +52,10 @@ class Standing(Enum):
 
 @dataclass(eq=False)
 class Attempt:
+    opened_at: int
     deadline: int
+    is_replay: bool = False
+    closed_at: int | None = None
     outcome: str | None = None
     status: int | None = None
     body: bytes | None = None
@@ -117,12 +124,41 @@ class Model:
 
     def declare(self, order: ModelOrder, *, is_received: bool = True) -> Attempt:
         """Transaction one. `is_received`: the supplier gets to see the order."""
-        attempt = Attempt(self.now + TIMEOUT_S + DEADLINE_MARGIN_S)
-        order.attempts.append(attempt)
         order.profile = "provisioning"
         order.audit.append(Tag.ESIM_ACTIVATION_STARTED)
+        return self._open(order, is_received=is_received)
+
+    def replay(self, order: ModelOrder, *, is_received: bool = True) -> Attempt:
+        """The same of an order that is sent again: the question stays open."""
+        order.audit.append(Tag.ESIM_REPLAYED)
+        return self._open(order, is_received=is_received, is_replay=True)
+
+    def _open(self, order: ModelOrder, *, is_received: bool, is_replay: bool = False) -> Attempt:
+        attempt = Attempt(self.now, self.now + TIMEOUT_S + DEADLINE_MARGIN_S, is_replay)
+        order.attempts.append(attempt)
         order.sent += is_received
         return attempt
+
+    def is_due(self, order: ModelOrder) -> bool:
+        """Whether it may be sent again without anybody asking."""
+        if not self.may_be_replayed(order):
+            return False
+        asked = max(index for index, attempt in enumerate(order.attempts) if not attempt.is_replay)
+        question, replays = order.attempts[asked], order.attempts[asked + 1 :]
+        ends = [attempt.closed_at for attempt in (question, *replays) if attempt.closed_at is not None]
+        return (
+            len(replays) < len(_RESTS_S)
+            and not any(attempt.outcome == "refused" for attempt in replays)
+            and self.now - question.opened_at < REPLAY_WINDOW_S
+            and max(ends) + _RESTS_S[len(replays)] <= self.now
+        )
+
+    def due(self) -> list[ModelOrder]:
+        return [order for order in self.orders if self.is_due(order)]
+
+    def may_be_replayed(self, order: ModelOrder) -> bool:
+        """Whether it may be sent again if a person asks for it."""
+        return order.profile == "unknown" and order.attempts[-1].outcome is not None
 
     def record(self, order: ModelOrder, attempt: Attempt, heard: Heard) -> str:
         """Transaction two. Returns the outcome as the caller hears of it."""
@@ -146,6 +182,8 @@ class Model:
                 _hand_over(order, heard)
         elif attempt.outcome is None:
             self._close(attempt, outcome, heard)
+            if order.profile == "unknown":
+                order.payload = heard.body or order.payload
         else:  # a word that comes too late is kept, and changes nothing
             attempt.status, attempt.body = heard.word.status, heard.body
             order.payload = heard.body or order.payload
@@ -161,14 +199,14 @@ class Model:
         """Returns how many attempts it gives up."""
         overdue = [(order, attempt) for order in self.orders for attempt in order.attempts if self.is_overdue(attempt)]
         for order, attempt in overdue:
-            attempt.outcome = "unknown"
+            attempt.outcome, attempt.closed_at = "unknown", self.now
             if order.profile == "provisioning":
                 order.profile = "unknown"
             order.audit.append(Tag.ESIM_OUTCOME_UNKNOWN)
         return len(overdue)
 
     def may_be_resolved(self, order: ModelOrder) -> bool:
-        return order.profile == "unknown" and order.attempts[-1].deadline < self.now
+        return self.may_be_replayed(order) and order.attempts[-1].deadline < self.now
 
     def resolvable(self) -> list[ModelOrder]:
         return [order for order in self.orders if self.may_be_resolved(order)]
@@ -194,7 +232,7 @@ class Model:
         order.audit.append(Tag.ESIM_RESOLVED_NOT_ISSUED)
 
     def _close(self, attempt: Attempt, outcome: str, heard: Heard) -> None:
-        attempt.outcome = outcome
+        attempt.outcome, attempt.closed_at = outcome, self.now
         attempt.status, attempt.body = heard.word.status, heard.body
         attempt.retry_after_s = heard.word.retry_after_s
 

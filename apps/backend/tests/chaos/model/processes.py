@@ -95,10 +95,15 @@ class Process:
 
     def start(self, provider: EsimProvider) -> None:
         """Like new: what was in its memory is gone."""
-        self.activations = Activations(
-            self.house, provider, timeout_s=self._timeout_s, wait_s=self._wait_s, max_concurrency=100
-        )
+        self._provider = provider
+        self.activations = self.command()
         self._shell.app.state.office = Office(self.house, provider, self.activations, BASE_URL)
+
+    def command(self) -> Activations:
+        """The activations of a process of their own, as the command line has them."""
+        return Activations(
+            self.house, self._provider, timeout_s=self._timeout_s, wait_s=self._wait_s, max_concurrency=100
+        )
 
     async def die(self) -> None:
         """All its tasks end where they are; none of them gets to write anything."""

@@ -70,7 +70,8 @@ class Settling(Acts):
 
     @step(lambda stage: any(order.profile == "unknown" for order in stage.model.orders), pick=PICK, mishap=PERHAPS)
     def a_person_says_that_nothing_was_issued(self, pick: int, mishap: Mishap | None) -> None:
-        self.say_not_issued(chosen(self.model.resolvable() or self.model.orders, pick), mishap)
+        unknown = [order for order in self.model.orders if order.profile == "unknown"]
+        self.say_not_issued(chosen(self.model.resolvable() or unknown, pick), mishap)
 
     @step(lambda stage: may_send(stage), pick=PICK, side=SIDE, word=WORD)
     def a_person_is_mistaken(self, pick: int, side: str, word: Word) -> None:

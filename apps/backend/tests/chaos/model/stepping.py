@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from tests.api.serving import Reply
 from tests.chaos.model.prediction import Flight, Model, ModelOrder, Standing
-from tests.chaos.model.replies import FIRST, REPLAYED, UNDER_WAY, Expected, check, failed
+from tests.chaos.model.replies import FIRST, REPLAYED, UNDER_WAY, Expected, at_once, check, failed
 from tests.chaos.model.supplier import STOLEN, WELL, Heard, Held, Supplier, Word
 from tests.chaos.model.world import World
 
@@ -84,6 +84,8 @@ class Stage:
                 call.expected = done if order.profile == "provisioned" else UNDER_WAY
             elif order.profile == "provisioned":
                 call.expected = REPLAYED
+            elif flight.attempt.is_replay:
+                call.expected = at_once(Standing.UNKNOWN, 0)
             elif order.profile == "unknown" and outcome != "unknown":
                 call.expected = failed("unknown")  # a sweep was quicker: "send it again" would be wrong advice
             else:

@@ -98,6 +98,8 @@ class Supplier:
     held: list[Held] = field(default_factory=list)
     heard: dict[str, Heard] = field(default_factory=dict)
     """The last answer to each order."""
+    dedupes: bool = False
+    """It keeps its word: an order that comes again gets the eSIM that it got first."""
     stolen: Issued | None = None
     """Whose code, or ICCID, is given away once more by the words for that."""
     _next: dict[str, Word | None] = field(default_factory=dict)
@@ -143,6 +145,8 @@ class Supplier:
 
     def _issue(self, reference: str, word: Word) -> Issued:
         lines = self.ledger[reference]
+        if lines and self.dedupes:
+            return lines[0]
         nth = len(lines) + 1
         lines.append(issue(reference, "CY-ES-5GB", nth, nth, _no_sgp22 if word is ODD else None))
         return lines[-1]

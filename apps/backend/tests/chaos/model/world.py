@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 from unittest.mock import patch
 
@@ -15,14 +16,15 @@ from structlog.typing import EventDict, WrappedLogger
 
 from app import failpoints
 from app.failpoints import Point
-from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
+from app.services.esim_providers.contract import Dedupe
 from app.services.esims import intent
 from app.settings import Settings
 from app.vault import Keyring, Vault
 from tests.api.serving import Reply, a_wish
 from tests.builders import a_key, a_plan
 from tests.chaos.model.on_file import OnFile
-from tests.chaos.model.prediction import TIMEOUT_S
+from tests.chaos.model.prediction import REPLAY_WINDOW_S, TIMEOUT_S
 from tests.chaos.model.processes import Process
 from tests.chaos.model.still_loop import StillLoop, Traffic
 from tests.chaos.model.supplier import Supplier
@@ -93,11 +95,15 @@ class World:
         if self.programs % 50 == 0:
             self.on_file.vacuum()
         self.supplier = Supplier()
-        for name in self.processes:
-            self.start(name)
 
     def start(self, name: str) -> None:
-        provider = ConnectedYou("partner-of-tests", "key-of-tests", "https://supplier.example", self.supplier)
+        """A process begins, or another takes its place. It sends unknown orders again if the supplier has given its word."""
+        capabilities = CAPABILITIES
+        if self.supplier.dedupes:
+            capabilities = replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=REPLAY_WINDOW_S)
+        provider = ConnectedYou(
+            "partner-of-tests", "key-of-tests", "https://supplier.example", self.supplier, capabilities
+        )
         self.processes[name].start(provider)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:

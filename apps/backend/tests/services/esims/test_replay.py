@@ -317,6 +317,23 @@ async def test_a_replay_whose_process_died_leaves_an_unknown_and_the_next_one_as
     assert len(supplier.issued_for(f"order-{order_id}")) == 1
 
 
+async def test_an_order_whose_replay_is_not_ended_is_not_settled_by_a_person(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    """Its deadline has passed, and no sweep has come by: it would be pending with a call under way."""
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("hold")
+    assert await activations.replay_due() == 1
+    await supplier.wait_until_held(1)
+    await time_passes(house, TIMEOUT_S + 10)
+    esim_id = (await on_file(house, order_id)).profile.id
+    with pytest.raises(CannotResolve, match="under way"):
+        await resolve_not_issued(house.db, house.vault, esim_id, reason="hasty", actor="cli:eva")
+    assert await sweep(house.db) == 1
+    await resolve_not_issued(house.db, house.vault, esim_id, reason="patient", actor="cli:eva")
+    supplier.release()
+
+
 async def test_what_a_person_called_not_issued_is_a_new_question_when_it_is_lost_again(
     house: House, activations: Activations, supplier: StandIn
 ) -> None:
