@@ -6,7 +6,7 @@ from tests.chaos.g07 import explore
 from tests.chaos.model.steps import STEPS
 from tests.chaos.outcome import no_tick
 
-_STEPS = 3_000
+_STEPS = 4_000
 _STEPS_A_PROGRAM = 30
 _EACH = 20
 _SEED = 7

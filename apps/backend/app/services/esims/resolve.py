@@ -118,5 +118,7 @@ async def _lock_unknown(connection: AsyncConnection, esim_id: int) -> int:
             f"eSIM {esim_id}: the deadline of attempt {attempt.id} hasn't passed; its answer may still come"
         )
     if attempt.outcome is None:  # a replay, whose process has died: it would stand in the way of the next activation
-        raise CannotResolve(f"eSIM {esim_id}: attempt {attempt.id} is under way until the recovery sweep ends it, in seconds")
+        raise CannotResolve(
+            f"eSIM {esim_id}: attempt {attempt.id} is under way until the recovery sweep ends it, in seconds"
+        )
     return int(attempt.id)
