@@ -62,6 +62,8 @@ def explore(url: str, *, n: int, seed: int, tick: Tick, steps: int) -> Outcome:
     outcome.counts.update(dict.fromkeys(STEPS, 0) | world.steps)
     outcome.counts.update(world.counts)
     outcome.figures["programs"] = world.programs
+    for name in STEPS:
+        outcome.require(name, n // 1_000)
     return outcome
 
 

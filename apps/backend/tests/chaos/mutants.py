@@ -4,6 +4,7 @@ What mutmut knows of its mutants, asked in a process of its own, in the folder w
     python -m tests.chaos.mutants         makes the mutants of functions that have changed, then lists all as JSON
 """
 
+import io
 import json
 import sys
 from contextlib import redirect_stdout
@@ -96,7 +97,7 @@ def _list() -> list[Mutant]:
 
 
 if __name__ == "__main__":
-    with redirect_stdout(sys.stderr):
+    with redirect_stdout(io.StringIO()):  # mutmut tells every file
         _make()
         found = _list()
     json.dump([asdict(mutant) for mutant in found], sys.stdout)

@@ -9,7 +9,7 @@ from tests.chaos.model.acts import Acts, refused
 from tests.chaos.model.processes import Mishap
 from tests.chaos.model.stepping import chosen
 from tests.chaos.model.steps import PERHAPS, PICK, SIDE, WORD, may_send, step
-from tests.chaos.model.supplier import Word
+from tests.chaos.model.supplier import WELL, Word
 from tests.stand_in.issuing import issue
 
 _FEWEST_PAID = 3
@@ -73,15 +73,20 @@ class Settling(Acts):
         unknown = [order for order in self.model.orders if order.profile == "unknown"]
         self.say_not_issued(chosen(self.model.resolvable() or unknown, pick), mishap)
 
-    @step(lambda stage: may_send(stage), pick=PICK, side=SIDE, word=WORD)
-    def a_person_is_mistaken(self, pick: int, side: str, word: Word) -> None:
-        """A call that sleeps is given up, nothing is said to have been issued, and the order is sent again by the other process."""
+    @step(lambda stage: may_send(stage), pick=PICK, side=SIDE, word=WORD, is_heard=st.booleans())
+    def a_person_is_mistaken(self, pick: int, side: str, word: Word, is_heard: bool) -> None:
+        """
+        A call that sleeps is given up, nothing is said to have been issued, and the order is sent again by the other process.
+        Then the sleeper may hear its answer, which nobody needs any more.
+        """
         order, caller = self.free(pick)
         self.give_up_a_call(order, caller, pick, side)
         self.say_not_issued(order)
         again = (order, "A" if caller == "B" else "B")
         if again in self.stage.free():
-            self.world.run(self.buy(*again, pick, word))
+            self.world.run(self.buy(*again, pick, WELL if is_heard else word))
+        if is_heard:
+            self.world.run(self.hear(self.model.flights[caller, order.id], pick, word))
 
     @step(lambda stage: stage.model.orders, pick=PICK, side=SIDE)
     def look(self, pick: int, side: str) -> None:
