@@ -668,6 +668,31 @@ def test_connected_you_is_redacted_no_further_than_is_needed() -> None:
     assert max(lengths) <= 4 * MAX_QUOTED_CHARS
 
 
+@pytest.mark.parametrize(
+    ("said", "answer", "message"),
+    [
+        ("no connection", None, "no connection"),
+        ("refused", Answer(400, b"no"), "refused: HTTP 400: no"),
+        ("refused", Answer(400, b""), "refused: HTTP 400: (empty body)"),
+        ("lost", Answer(None, b"SSH-2.0"), "lost: no HTTP: SSH-2.0"),
+        ("refused", Answer(400, "größer".encode("utf-16")), "refused: HTTP 400: größer"),
+        ("half a letter \ud800", Answer(400, b"half a letter \xc3"), "half a letter ?: HTTP 400: half a letter \ufffd"),
+        ("a bell \a", Answer(400, b"and\ttab"), "a bell \ufffd: HTTP 400: and\ttab"),
+        ("refused", Answer(400, b"SECRET"), "refused: HTTP 400: [secret]"),
+        ("x" * 4001, None, "x" * 4000 + "… [cut]"),
+        ("x" * 4000, None, "x" * 4000),
+    ],
+)
+def test_operators_read_what_was_said_and_the_suppliers_words(said: str, answer: Answer | None, message: str) -> None:
+    assert operators_message(said, answer, lambda text: text.replace("SECRET", "[secret]")) == message
+
+
+def test_a_refusal_is_about_the_order_unless_it_says_otherwise() -> None:
+    refusal = SupplierRefused("no")
+    assert (refusal.concerns_account, refusal.answer, refusal.retry_after_s) == (False, None, None)
+    assert refusal.public_message == SupplierRefused.meaning
+
+
 async def test_connected_you_is_quoted_without_the_partner_id_of_earlier_days(
     live: ConnectedYou, supplier: StandIn
 ) -> None:

@@ -182,9 +182,8 @@ class EsimProvisioningError(TribiError):
         *,
         answer: Answer | None = None,
         retry_after_s: int | None = None,
-        public_message: str | None = None,
     ) -> None:
-        super().__init__(message, retry_after_s=retry_after_s, public_message=public_message)
+        super().__init__(message, retry_after_s=retry_after_s)
         self.answer = answer
 
 

@@ -308,11 +308,11 @@ async def test_a_watch_outlives_every_failure_of_its_look_and_tells_how_attempts
     house: House, provider: ConnectedYou, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limited, delivered = [await an_intent(house, provider, await an_order(house.db)) for _ in range(2)]
-    read, errors = Database.read, iter([DatabaseUnavailable("away"), ZeroDivisionError()])
+    read, errors = Database.read, [DatabaseUnavailable("away"), ZeroDivisionError()]
 
     def failing(self: Database) -> object:
-        for error in errors:
-            raise error
+        if errors:
+            raise errors.pop(0)
         return read(self)
 
     monkeypatch.setattr(watch, "POLL_INTERVAL_S", 0.01)
@@ -320,7 +320,7 @@ async def test_a_watch_outlives_every_failure_of_its_look_and_tells_how_attempts
     waiting = Watch(house.db)
     with lines() as told:
         ends = [asyncio.create_task(waiting.until_closed(each.attempt_id)) for each in (limited, delivered, delivered)]
-        await until(lambda: next(errors, None) is None)
+        await until(lambda: not errors)
         refusal = SupplierRateLimited("later", answer=Answer(429, b""), retry_after_s=7)
         await record_answer(house.db, house.vault, limited, "CONNECTED_YOU", refusal)
         await record_answer(house.db, house.vault, delivered, "CONNECTED_YOU", await the_answer(provider, delivered))
