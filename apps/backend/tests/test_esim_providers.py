@@ -1038,6 +1038,11 @@ def test_connected_you_says_when_to_come_again(header: str | None, seconds: int 
     assert retry_after_seconds(header, now=NOW) == seconds
 
 
+def test_connected_you_says_when_to_come_again_and_time_goes_on_meanwhile() -> None:
+    assert retry_after_seconds("Fri, 20 Nov 2026 12:00:10 GMT") == 0
+    assert retry_after_seconds("Fri, 31 Dec 9999 23:59:59 GMT") == 86_400
+
+
 NO_REFERENCE: tuple[object, ...] = (None, "", " ", [], ["order-2"], {}, True)
 
 

@@ -29,7 +29,7 @@ from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esims import circuit
 from app.services.esims.activate import Activations
-from app.services.esims.circuit import failure_of, rest_s
+from app.services.esims.circuit import Pause, failure_of, rest_s
 from app.services.esims.errors import ProviderPaused
 from app.services.esims.intent import Intent, declare_intent
 from app.services.esims.recover import sweep
@@ -270,6 +270,19 @@ async def test_a_dry_run_sends_nothing_and_is_not_paused(house: House, process: 
     dry = get_esim_provider(house.settings)
     assert not dry.is_live
     assert await tried(house, process(1, dry)) == "bought"
+
+
+async def test_it_tells_since_when_it_is_open_and_why(house: House, process: OpenProcess, supplier: StandIn) -> None:
+    activations, never = process(1), process(0)
+
+    async def pauses() -> list[Pause | None]:
+        async with house.db.read() as connection:
+            return [await each.circuit.pause(connection) for each in (activations, never)]
+
+    assert await pauses() == [None, None]
+    await opened(house, activations, supplier, 1)
+    row = await on_row(house)
+    assert await pauses() == [Pause(row.circuit_opened_at, "activation-outcome-unknown", row.probe_at), None]
 
 
 # --- the probe

@@ -267,6 +267,22 @@ async def test_who_activates_during_a_replay_gets_its_esim(
     assert (await calls[0]).esim.status == "provisioned"
 
 
+async def test_who_activates_while_a_person_has_it_sent_again_waits_for_that(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("hold")
+    replaying = asyncio.create_task(activations.replay(order_id, actor="cli:eva"))
+    await supplier.wait_until_held(1)
+    activating = asyncio.create_task(activations.activate(order_id, actor="key:1"))
+    await asyncio.sleep(0)
+    supplier.release()
+    replayed_by_hand, activation = await asyncio.gather(replaying, activating)
+    assert (replayed_by_hand.is_first, activation.is_first) == (True, False)
+    assert activation.esim == replayed_by_hand.esim
+    assert supplier.request_count == 2
+
+
 async def test_who_activates_during_a_failing_replay_is_told_that_it_is_still_unknown(
     house: House, activations: Activations, supplier: StandIn
 ) -> None:

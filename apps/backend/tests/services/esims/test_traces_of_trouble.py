@@ -105,6 +105,25 @@ async def test_an_attempt_that_the_database_has_forgotten_is_an_alarm_and_filed_
     ]
 
 
+async def test_a_failure_whose_attempt_the_database_has_forgotten_is_a_closed_question(
+    house: House, provider: ConnectedYou
+) -> None:
+    intent = await an_intent(house, provider, await an_order(house.db))
+    async with house.db.begin() as connection:
+        await connection.execute(text("DELETE FROM provisioning_attempts"))
+        await connection.execute(text("UPDATE esim_profiles SET status = 'pending'"))
+    lost = SupplierOutcomeUnknown("lost", answer=Answer(500, WORDS))
+    esim, _ = await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", lost)
+    [attempt] = (await on_file(house, intent.order_id)).attempts
+    assert (esim.status, attempt.outcome, attempt.problem) == ("unknown", "unknown", "activation-outcome-unknown")
+    assert (attempt.response_status, attempt.error) == (500, "lost")
+    assert attempt.closed_at is not None
+    assert (await the_trail(house, intent.profile_id))[-1] == (
+        *("key:1", "esims.outcome_unknown"),
+        {"attempt_id": attempt.id, "late": True},
+    )
+
+
 async def test_while_the_database_is_away_every_try_is_told_with_longer_pauses(
     house: House, activations: Activations, supplier: StandIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
