@@ -440,12 +440,22 @@ async def test_its_opening_and_closing_are_told(house: House, process: OpenProce
         await tried(house, activations)
         await the_rest_is_over(house)
         assert await tried(house, activations) == "bought"
-    told = [(line["event"], line["log_level"]) for line in logs if line["event"].startswith("providers.")]
-    assert told == [
-        ("providers.circuit_opened", "error"),
-        ("providers.circuit_probe_failed", "warning"),
-        ("providers.circuit_closed", "info"),
-    ]
+    opening_line, failed_line, closed_line = [line for line in logs if line["event"].startswith("providers.")]
+    names = {"provider": "CONNECTED_YOU", "reason": "activation-outcome-unknown"}
+    assert opening_line == names | {
+        "event": "providers.circuit_opened",
+        "log_level": "error",
+        "failures_in_a_row": 2,
+        "effect": "nothing is sent; a probe goes in 30 s at the earliest",
+    }
+    assert failed_line == names | {
+        "event": "providers.circuit_probe_failed",
+        "log_level": "warning",
+        "next_probe_in_s": 60,
+    }
+    assert (closed_line["event"], closed_line["log_level"]) == ("providers.circuit_closed", "info")
+    assert closed_line["provider"] == "CONNECTED_YOU"
+    assert isinstance(closed_line["was_open_s"], int)
     assert openings._value.get() == before + 1  # noqa: SLF001 - as above
     async with house.db.read() as connection:
         query = text("SELECT tag, actor, details FROM audit_log WHERE subject_type = 'provider_states' ORDER BY id")
@@ -468,4 +478,6 @@ async def test_a_count_that_cannot_be_written_keeps_nobody_waiting(
         await connection.execute(text("SELECT 1 FROM provider_states FOR UPDATE"))
         with capture_logs() as logs:
             assert await tried(house, activations) == "activation-outcome-unknown"
-    assert "providers.circuit_not_written" in [line["event"] for line in logs]
+    [line] = [line for line in logs if line["event"].startswith("providers.")]
+    assert (line["event"], line["log_level"]) == ("providers.circuit_not_written", "warning")
+    assert (line["provider"], line["reason"]) == ("CONNECTED_YOU", "")

@@ -13,7 +13,7 @@ from app.services.esim_providers import Dedupe, SupplierOutcomeUnknown
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esims.activate import Activations
-from app.services.esims.errors import OutcomeStillUnknown, ProviderOnHold, ShuttingDown
+from app.services.esims.errors import OutcomeStillUnknown, ProviderOnHold, ProviderPaused, ShuttingDown
 from app.services.esims.esim import place_of
 from app.services.esims.intent import attempt_place
 from app.services.esims.recover import sweep
@@ -111,8 +111,12 @@ async def test_a_provider_that_gives_no_word_is_never_sent_an_order_again(
     silent = make_activations(replace(provider, capabilities=CAPABILITIES))
     order_id = await an_unknown(house, silent, supplier)
     assert await replayed(silent) == 0
-    with pytest.raises(CannotReplay, match="hold"):
+    with pytest.raises(CannotReplay) as caught:
         await silent.replay(order_id, actor="cli:eva")
+    assert str(caught.value) == (
+        f"order {order_id} can't be sent again: the provider isn't known to recognise a repeated order "
+        "(CONNECTED_YOU_UNKNOWN_OUTCOME is `hold`)"
+    )
     assert supplier.request_count == 1
 
 
@@ -139,7 +143,9 @@ async def test_only_what_was_sent_to_the_present_account_is_sent_again(
         elsewhere = type("Another", (ConnectedYou,), {"name": name})(**vars(provider))
     activations = make_activations(elsewhere)
     assert await replayed(activations) == 0
-    with pytest.raises(CannotReplay, match="another base URL or partner id"):
+    with pytest.raises(
+        CannotReplay, match=r": it was sent under another base URL or partner id than the present ones$"
+    ):
         await activations.replay(order_id, actor="cli:eva")
     assert supplier.request_count == 1
 
@@ -307,7 +313,7 @@ async def test_elsewhere_an_order_that_is_sent_again_is_still_unknown(
     await supplier.wait_until_held(1)
     with pytest.raises(OutcomeStillUnknown):
         await there.activate(order_id, actor="key:1")
-    with pytest.raises(CannotReplay, match="under way"):
+    with pytest.raises(CannotReplay, match=r": a call to the provider is under way$"):
         await there.replay(order_id, actor="cli:eva")
     with pytest.raises(CannotResolve, match="deadline"):
         await resolve_not_issued(house.db, house.vault, 1, reason="hasty", actor="cli:eva")
@@ -369,7 +375,7 @@ async def test_what_is_not_unknown_is_not_sent_again(
     house: House, activations: Activations, provider: ConnectedYou, supplier: StandIn
 ) -> None:
     order_id = await an_order(house.db)
-    with pytest.raises(CannotReplay, match="pending"):
+    with pytest.raises(CannotReplay, match=r": its eSIM is pending: only an unknown one is sent again$"):
         await activations.replay(order_id, actor="cli:eva")
     with pytest.raises(NotFound):
         await activations.replay(order_id + 1, actor="cli:eva")
@@ -387,3 +393,49 @@ async def test_a_process_that_ends_sends_nothing_again(
     with pytest.raises(ShuttingDown):
         await activations.replay(order_id, actor="cli:eva")
     assert supplier.request_count == 1
+
+
+async def test_a_replay_is_on_file_to_the_last_column(
+    house: House, activations: Activations, supplier: StandIn, provider: ConnectedYou
+) -> None:
+    order_id = await an_unknown(house, activations, supplier)
+    await activations.replay(order_id, actor="cli:eva")
+    filed = await on_file(house, order_id)
+    question, replay = filed.attempts
+    for column in ("provider", "is_live", "reference", "base_url", "partner_id"):
+        assert getattr(replay, column) == getattr(question, column)
+    assert (replay.base_url, replay.partner_id) == (supplier.url, "partner-of-tests")
+    assert (replay.is_replay, replay.requested_by, replay.outcome) == (True, "cli:eva", "delivered")
+    asked, again = [
+        house.vault.keyring.open(each.request, attempt_place("request", each.id)) for each in (question, replay)
+    ]
+    assert asked == again
+    assert (replay.deadline_at - replay.opened_at).total_seconds() == pytest.approx(TIMEOUT_S + 5, abs=1)
+    async with house.db.read() as connection:
+        query = text("SELECT actor, details FROM audit_log WHERE tag = 'esims.replayed'")
+        [row] = await connection.execute(query)
+    assert tuple(row) == ("cli:eva", {"attempt_id": replay.id})
+
+
+async def test_an_open_circuit_pauses_replays_until_one_of_them_is_the_probe(
+    house: House, make_activations: MakeActivations, supplier: StandIn
+) -> None:
+    settings = house.settings.model_copy(update={"provider_circuit_failures": 1})
+    activations = make_activations(of=replace(house, settings=settings))
+    order_id = await an_unknown(house, activations, supplier, "status_500_after")
+    with pytest.raises(ProviderPaused):
+        await activations.replay(order_id, actor="cli:eva")
+    assert supplier.request_count == 1
+    async with house.db.begin() as connection:
+        await connection.execute(text("UPDATE provider_states SET probe_at = now() - interval '1 second'"))
+
+    supplier.script("hold")
+    replaying = asyncio.create_task(activations.replay(order_id, actor="cli:eva"))
+    await supplier.wait_until_held(1)
+    async with house.db.read() as connection:
+        rest_s = await connection.scalar(text("SELECT extract(epoch FROM probe_at - updated_at) FROM provider_states"))
+    assert float(rest_s) == pytest.approx(TIMEOUT_S + 5, abs=1)
+    supplier.release()
+    assert (await replaying).esim.status == "provisioned"
+    async with house.db.read() as connection:
+        assert await connection.scalar(text("SELECT circuit_opened_at FROM provider_states")) is None

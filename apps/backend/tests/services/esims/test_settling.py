@@ -268,7 +268,7 @@ async def test_only_an_unknown_esim_can_be_settled(house: House, activations: Ac
     esim = (await activations.activate(order_id, actor="key:1")).esim
     with pytest.raises(CannotResolve, match="provisioned"):
         await resolve_not_issued(house.db, house.vault, esim.id, reason="?", actor="cli:eva")
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="there is no eSIM 999999"):
         await resolve_not_issued(house.db, house.vault, 999_999, reason="?", actor="cli:eva")
 
 

@@ -18,7 +18,9 @@ from app.services.esim_providers import (
     SupplierRefused,
 )
 from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esims import recover
 from app.services.esims.activate import Activations
+from app.services.esims.answer import record_answer
 from app.services.esims.esim import place_of
 from app.services.esims.intent import attempt_place
 from app.services.esims.recover import sweep
@@ -27,7 +29,7 @@ from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
 from tests.builders import an_order
 from tests.services.esims.conftest import TIMEOUT_S, on_file
-from tests.services.esims.test_settling import an_intent, an_unknown
+from tests.services.esims.test_settling import an_intent, an_unknown, deadline_passes, the_answer
 from tests.stand_in import StandIn, respond
 
 WORDS = b"we are sorry"
@@ -205,6 +207,34 @@ async def test_the_sweep_gives_up_what_is_overdue_and_says_so(house: House, prov
         }
     ]
     assert (left.profile.status, left.attempts[0].outcome, left.profile.updated_at.year) == ("provisioning", None, 2020)
+
+
+async def test_the_sweep_takes_no_esim_away_that_another_attempt_has_brought(
+    house: House, provider: ConnectedYou
+) -> None:
+    first, esim_id = await an_unknown(house, provider)
+    late = await the_answer(provider, first)
+    await resolve_not_issued(house.db, house.vault, esim_id, reason="their portal shows none", actor="cli:eva")
+    second = await an_intent(house, provider, first.order_id)
+    await record_answer(house.db, house.vault, first, "CONNECTED_YOU", late)
+    await deadline_passes(house)
+    assert await sweep(house.db) == 1
+    filed = await on_file(house, second.order_id)
+    assert (filed.profile.status, [attempt.outcome for attempt in filed.attempts]) == (
+        "provisioned",
+        ["delivered", "unknown"],
+    )
+
+
+async def test_an_answer_that_comes_between_the_sweeps_look_and_its_lock_stays(
+    house: House, provider: ConnectedYou
+) -> None:
+    intent = await an_intent(house, provider, await an_order(house.db))
+    await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", SupplierRefused("no"))
+    before = await on_file(house, intent.order_id)
+    async with house.db.begin() as connection:
+        assert not await recover._give_up(connection, intent.profile_id, intent.attempt_id)  # noqa: SLF001 - it has looked
+    assert await on_file(house, intent.order_id) == before
 
 
 async def test_a_persons_word_is_on_file_with_its_reason_and_without_what_is_secret(
