@@ -54,8 +54,22 @@ _numbers = itertools.count(1)
 
 SERVER = "TESTS_POSTGRES_URL"
 """A server that outlives this process, for many that run tests one after another (`chaos/g23.py`)."""
+
+_HANGS_AFTER_S = 25
 _PGBOUNCER = pytest.StashKey[PgBouncer]()
 _PROOF = Path(__file__).parent / "proof"
+
+
+@pytest.fixture(autouse=True)
+def _hanging_is_noticed() -> Iterator[None]:
+    """A mutant whose answer can't be stored keeps it for ever: then the whole process ends, with the status of a test that fails."""
+    if SERVER not in os.environ:
+        yield
+        return
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(1))
+    signal.alarm(_HANGS_AFTER_S)
+    yield
+    signal.alarm(0)
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +96,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if SERVER in os.environ:  # a mutant dies sooner by those that look at everything
-        items.sort(key=lambda item: not item.path.name.startswith("test_traces"))
+        items.sort(key=lambda item: not item.path.name.startswith(("test_traces", "test_late", "test_joining")))
     if config.getoption("--through-pgbouncer"):
         chosen = [item for item in items if _goes_through_pgbouncer(item)]
         config.hook.pytest_deselected(items=[item for item in items if item not in chosen])

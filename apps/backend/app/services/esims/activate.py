@@ -252,7 +252,10 @@ class Activations:
             flight,
         )
         if not isinstance(attempted, tuple):
-            return Activation(await self._esim(order_id))
+            esim = await self._esim(order_id)
+            if esim.status != "provisioned":
+                raise OutcomeStillUnknown  # whoever activates meanwhile is waiting for this
+            return Activation(esim)
         try:
             return await self._conclude(*attempted)
         except EsimProvisioningError as error:

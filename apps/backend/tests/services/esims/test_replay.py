@@ -17,8 +17,9 @@ from app.services.esims.errors import OutcomeStillUnknown, ProviderOnHold, Provi
 from app.services.esims.esim import place_of
 from app.services.esims.intent import attempt_place
 from app.services.esims.recover import sweep
-from app.services.esims.replay import MOST_REPLAYS, CannotReplay, due_for_replay
-from app.services.esims.resolve import CannotResolve, resolve_not_issued
+from app.services.esims.replay import MOST_REPLAYS, CannotReplay, NothingToReplay, due_for_replay
+from app.services.esims.resolve import CannotResolve, resolve_issued, resolve_not_issued
+from app.values.activation_code import ActivationCode
 from tests.builders import an_order
 from tests.services.esims.conftest import TIMEOUT_S, MakeActivations, OnFile, on_file
 from tests.stand_in import StandIn
@@ -439,3 +440,28 @@ async def test_an_open_circuit_pauses_replays_until_one_of_them_is_the_probe(
     assert (await replaying).esim.status == "provisioned"
     async with house.db.read() as connection:
         assert await connection.scalar(text("SELECT circuit_opened_at FROM provider_states")) is None
+
+
+@pytest.mark.parametrize("status", ["unknown", "provisioned"])
+async def test_who_waits_for_a_replay_that_is_not_made_after_all_hears_how_the_order_stands(
+    house: House, activations: Activations, supplier: StandIn, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    """Another process was quicker, between the look for what is due and the lock."""
+    order_id = await an_unknown(house, activations, supplier)
+
+    async def settled_meanwhile(*_: object, **__: object) -> NothingToReplay:
+        if status == "provisioned":
+            code = ActivationCode.read("LPA:1$smdp.example.com$X")
+            await time_passes(house, 3600)
+            await resolve_issued(house.db, house.vault, 1, code=code, iccid=None, reason="?", actor="cli:eva")
+        return NothingToReplay()
+
+    monkeypatch.setattr("app.services.esims.activate.declare_replay", settled_meanwhile)
+    assert await activations.replay_due() == 1
+    if status == "provisioned":
+        activation = await activations.activate(order_id, actor="key:1")
+        assert (activation.esim.order_id, activation.esim.status) == (order_id, "provisioned")
+        assert (activation.is_first, activation.is_done) == (False, True)
+    else:
+        with pytest.raises(OutcomeStillUnknown):
+            await activations.activate(order_id, actor="key:1")
