@@ -62,7 +62,7 @@ _PROOF = Path(__file__).parent / "proof"
 
 @pytest.fixture(autouse=True)
 def _hanging_is_noticed() -> Iterator[None]:
-    """A mutant whose answer can't be stored keeps it for ever: then the whole process ends, with the status of a test that fails."""
+    """A mutant whose answer can't be stored keeps it for ever: then the process ends, with the status of a test that fails."""
     if SERVER not in os.environ:
         yield
         return
