@@ -781,6 +781,16 @@ async def test_connected_you_is_read_up_to_16_gzip_members(
         assert isinstance(await failed(live), SupplierOutcomeUnknown)
 
 
+@pytest.mark.parametrize("sizes", [(MAX_ANSWER_BYTES, 9), (MAX_ANSWER_BYTES - 9, 99), (MAX_ANSWER_BYTES // 2,) * 3])
+async def test_connected_you_is_read_up_to_one_mebibyte_of_all_members_together(
+    live: ConnectedYou, supplier: StandIn, sizes: tuple[int, ...]
+) -> None:
+    supplier.script(respond(500, b"".join(gzip.compress(b"x" * size) for size in sizes)))
+    error = await failed(live)
+    assert error.answer is not None
+    assert error.answer.body == b"x" * MAX_ANSWER_BYTES
+
+
 async def test_connected_you_cannot_fill_our_memory() -> None:
     faults = (
         *("big_plain-32", "gzip_bomb-64", "gzip_bomb_big_after-256", "gzip_bomb_twice_after", "header_1mb"),

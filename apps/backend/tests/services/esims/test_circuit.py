@@ -197,6 +197,22 @@ async def test_a_success_in_one_process_ends_the_run_of_another(
     assert endings == ["activation-outcome-unknown", "bought"] * 2
 
 
+async def test_a_success_that_left_before_the_failure_was_counted_ends_the_run(
+    house: House, process: OpenProcess, supplier: StandIn
+) -> None:
+    activations = process(2)
+    orders = [await an_order(house.db) for _ in range(2)]
+    supplier.script("hold", "hold")
+    calls = [asyncio.create_task(ending(activations, order_id)) for order_id in orders]
+    await supplier.wait_until_held(2)
+    supplier.release(1, then="status_500_before")
+    await until(lambda: any(call.done() for call in calls))
+    assert (await on_row(house)).failures_in_a_row == 1
+    supplier.release()
+    assert Counter(await asyncio.gather(*calls)) == {"activation-outcome-unknown": 1, "bought": 1}
+    assert (await on_row(house)).failures_in_a_row == 0
+
+
 async def test_zero_failures_never_open_it_and_heed_no_pause_of_before(
     house: House, process: OpenProcess, supplier: StandIn
 ) -> None:

@@ -60,6 +60,20 @@ async def test_a_failure_elsewhere_is_told_without_its_words(
     assert caught.value.retry_after_s == retry_after_s
 
 
+async def test_a_failure_elsewhere_that_this_release_does_not_know_is_an_unknown_outcome(
+    house: House, provider: ConnectedYou, activations: Activations
+) -> None:
+    """A process of the next release may have made the call."""
+    intent = await an_intent(house, provider, await an_order(house.db))
+    waiting = await joined(activations, intent.order_id)
+    async with house.db.begin() as connection:
+        await connection.execute(
+            text("UPDATE provisioning_attempts SET outcome = 'unknown', problem = 'of-the-future', closed_at = now()")
+        )
+    with pytest.raises(SupplierOutcomeUnknown):
+        await waiting
+
+
 async def test_a_purchase_elsewhere_is_told_as_no_news(
     house: House, provider: ConnectedYou, activations: Activations
 ) -> None:

@@ -1,6 +1,7 @@
 """What comes when nobody expects it any more: the order's own eSIM, one that nobody needs, or words that change nothing."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -90,6 +91,40 @@ async def test_an_esim_for_an_order_that_was_cancelled_meanwhile_is_surplus(
     filed = await on_file(house, intent.order_id)
     assert (esim.status, esim.activation_code) == ("cancelled", None)
     assert ([attempt.outcome for attempt in filed.attempts], filed.jobs) == (["surplus"], 0)
+
+
+async def test_a_late_esim_is_on_file_with_all_its_words(house: House, provider: ConnectedYou) -> None:
+    intent, esim_id = await an_unknown(house, provider)
+    late = replace(
+        await the_answer(provider, intent), qr_code="https://qr.example/1", instructions="Scan it.", warnings=("odd",)
+    )
+    esim, _ = await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", late)
+    assert (esim.qr_code, esim.instructions, esim.warnings) == ("https://qr.example/1", "Scan it.", ("odd",))
+    assert (esim.provider_reference, esim.iccid) == (intent.order.reference, late.iccid and late.iccid.text)
+    profile = (await on_file(house, intent.order_id)).profile
+    assert house.vault.keyring.open(profile.provider_payload, place_of("provider_payload", esim_id)) == late.answer.body
+
+
+async def test_codes_and_iccids_are_known_again_by_fingerprints_that_every_release_makes_alike(
+    house: House, provider: ConnectedYou
+) -> None:
+    intent = await an_intent(house, provider, await an_order(house.db))
+    result = await the_answer(provider, intent)
+    await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", result)
+    profile = (await on_file(house, intent.order_id)).profile
+    assert result.iccid is not None
+    assert result.activation_code.identity is not None
+    fingerprint = house.vault.fingerprint
+    assert profile.activation_code_fingerprint == fingerprint("activation_code", result.activation_code.identity)
+    assert profile.iccid_fingerprint == fingerprint("iccid", result.iccid.text)
+
+
+async def test_codes_that_name_no_profile_may_come_twice(house: House, provider: ConnectedYou) -> None:
+    result = Delivered(ActivationCode.read("LPA:1$SMDP.EXAMPLE.COM$"), Answer(200, b"{}"))
+    for _ in range(2):
+        intent = await an_intent(house, provider, await an_order(house.db))
+        esim, stored = await record_answer(house.db, house.vault, intent, "CONNECTED_YOU", result)
+        assert (esim.status, stored) == ("provisioned", result)
 
 
 @pytest.mark.parametrize(

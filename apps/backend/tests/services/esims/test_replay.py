@@ -465,3 +465,33 @@ async def test_who_waits_for_a_replay_that_is_not_made_after_all_hears_how_the_o
     else:
         with pytest.raises(OutcomeStillUnknown):
             await activations.activate(order_id, actor="key:1")
+
+
+async def test_what_is_due_no_more_under_the_lock_is_not_sent_again(
+    house: House, activations: Activations, supplier: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has sent it again since the look for what is due."""
+    order_id = await an_unknown(house, activations, supplier)
+    supplier.script("close_before")
+    assert await replayed(activations) == 1
+
+    async def looked_before(*_: object) -> list[int]:
+        return [order_id]
+
+    monkeypatch.setattr("app.services.esims.activate.due_for_replay", looked_before)
+    assert await replayed(activations) == 1
+    assert supplier.request_count == 2
+    assert len((await on_file(house, order_id)).attempts) == 2
+
+
+async def test_a_process_without_a_circuit_sends_again_what_another_pauses(
+    house: House, make_activations: MakeActivations, supplier: StandIn
+) -> None:
+    pausing, never = [
+        make_activations(
+            of=replace(house, settings=house.settings.model_copy(update={"provider_circuit_failures": failures}))
+        )
+        for failures in (1, 0)
+    ]
+    order_id = await an_unknown(house, pausing, supplier, "status_500_after")
+    assert (await never.replay(order_id, actor="cli:eva")).esim.status == "provisioned"
