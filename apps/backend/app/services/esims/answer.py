@@ -10,7 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import failpoints, metrics
-from app.audit import Tag, record
+from app.audit import RECORD, Tag, entry, record
 from app.db import Database, violated_constraint
 from app.failpoints import Point
 from app.models import EsimProfile, ProviderState, ProvisioningAttempt
@@ -131,6 +131,8 @@ _CLOSE_ATTEMPT = (
         duration_ms=func.extract("epoch", func.clock_timestamp() - ProvisioningAttempt.opened_at) * 1000,
     )
 )
+_CONCLUDE = RECORD.add_cte(_CLOSE_ATTEMPT.cte("closed"))
+"""Both in one round trip: every activation comes by here."""
 _hold = upsert(ProviderState).values(
     provider=bindparam("provider"),
     rate_limited_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("retry_after_s")),
@@ -222,10 +224,9 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
         return await _record_late(connection, vault, intent, provider, result)
     failpoints.reached(Point.ANSWER_SETTLED, intent.order.reference)
 
-    await _close_attempt(connection, vault, intent.attempt_id, verdict)
-    await record(
-        connection, intent.requested_by, verdict.tag, "esim_profiles", intent.profile_id, attempt_id=intent.attempt_id
-    )
+    ending = _ending_of(vault, intent.attempt_id, verdict)
+    told = entry(intent.requested_by, verdict.tag, "esim_profiles", intent.profile_id, attempt_id=intent.attempt_id)
+    await connection.execute(_CONCLUDE, ending | told)
     if isinstance(result, SupplierRateLimited) and result.retry_after_s:
         await connection.execute(_HOLD_PROVIDER, {"provider": provider, "retry_after_s": result.retry_after_s})
     if isinstance(result, Delivered):
@@ -280,11 +281,11 @@ async def _record_late(
                 result.answer,
                 error="issued, but the order has another eSIM by now",
             )
-        await _close_attempt(connection, vault, intent.attempt_id, verdict)
+        await connection.execute(_CLOSE_ATTEMPT, _ending_of(vault, intent.attempt_id, verdict))
     elif (
         row.outcome is None
     ):  # a replay; or an earlier attempt's late answer has settled the order while this one was under way
-        await _close_attempt(connection, vault, intent.attempt_id, verdict)
+        await connection.execute(_CLOSE_ATTEMPT, _ending_of(vault, intent.attempt_id, verdict))
         if row.status == "unknown":
             await _keep_payload(connection, vault, intent, verdict)
     elif not await _keep_words(connection, vault, intent, verdict):
@@ -317,9 +318,10 @@ async def _keep_payload(connection: AsyncConnection, vault: Vault, intent: Inten
         await connection.execute(_KEEP_PAYLOAD, {"profile_id": intent.profile_id, "payload": payload})
 
 
-async def _close_attempt(connection: AsyncConnection, vault: Vault, attempt_id: int, verdict: Verdict) -> None:
+def _ending_of(vault: Vault, attempt_id: int, verdict: Verdict) -> dict[str, Any]:
+    """How an attempt ended, and what was said on it."""
     ending = {"outcome": verdict.outcome, "problem": verdict.problem, "retry_after_s": verdict.retry_after_s}
-    await connection.execute(_CLOSE_ATTEMPT, ending | _words(vault, attempt_id, verdict))
+    return ending | _words(vault, attempt_id, verdict)
 
 
 def _words(vault: Vault, attempt_id: int, verdict: Verdict) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import failpoints
-from app.audit import Tag, record
+from app.audit import RECORD, Tag, entry
 from app.errors import NotFound
 from app.failpoints import Point
 from app.models import EsimProfile, Order, PlanCode, ProvisioningAttempt
@@ -124,6 +124,8 @@ _PROVISIONING = (
     .where(EsimProfile.id == bindparam("profile_id"))
     .values(status="provisioning", provider=bindparam("provider"), is_live=bindparam("is_live"), updated_at=func.now())
 )
+_DECLARE = RECORD.add_cte(_OPEN.cte("opened"), _PROVISIONING.cte("provisioning"))
+"""All that transaction one writes, in one round trip."""
 
 
 async def look(connection: AsyncConnection, order_id: int) -> UnderWay | AlreadyProvisioned | None:
@@ -208,31 +210,19 @@ async def declare_intent(
         )
     )
     intent = Intent(row.new_attempt_id, row.profile_id, order_id, prepared, actor, circuit)
-    await open_attempt(connection, vault, intent, provider.name, is_live=provider.is_live, timeout_s=timeout_s)
-    await connection.execute(
-        _PROVISIONING, {"profile_id": row.profile_id, "provider": provider.name, "is_live": provider.is_live}
-    )
-    await record(
-        connection, actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id
-    )
+    attempt = _row_of(vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s, is_replay=False)
+    started = entry(actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id)
+    await connection.execute(_DECLARE, attempt | started)
     failpoints.reached(Point.INTENT_WRITTEN, reference)
     return intent
 
 
-async def open_attempt(
-    connection: AsyncConnection,
-    vault: Vault,
-    intent: Intent,
-    provider: str,
-    *,
-    is_live: bool,
-    timeout_s: float,
-    is_replay: bool = False,
+async def open_replay(
+    connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, *, is_live: bool, deadline_s: float
 ) -> None:
-    """Puts the intent's attempt on file, with a deadline `timeout_s` (the provider's) and a margin from now."""
-    deadline_s = timeout_s + DEADLINE_MARGIN_S
+    """Puts an attempt on file that asks again; the profile's status stays."""
     await connection.execute(
-        _OPEN, _row_of(vault, intent, provider, is_live=is_live, deadline_s=deadline_s, is_replay=is_replay)
+        _OPEN, _row_of(vault, intent, provider, is_live=is_live, deadline_s=deadline_s, is_replay=True)
     )
 
 

@@ -15,7 +15,7 @@ from app.errors import NotFound, TribiError
 from app.models import EsimProfile, ProvisioningAttempt
 from app.services.esim_providers import Dedupe, EsimProvider, PreparedOrder
 from app.services.esims.circuit import pass_gate
-from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, new_attempt_id, open_attempt
+from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, new_attempt_id, open_replay
 from app.vault import Vault
 
 REPLAY_INTERVAL_S = 5
@@ -160,9 +160,7 @@ async def declare_replay(
         partner_id=provider.partner_id,
     )
     intent = Intent(await new_attempt_id(connection), row.profile_id, order_id, order, actor, circuit)
-    await open_attempt(
-        connection, vault, intent, provider.name, is_live=provider.is_live, timeout_s=timeout_s, is_replay=True
-    )
+    await open_replay(connection, vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s)
     await record(connection, actor, Tag.ESIM_REPLAYED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id)
     return intent
 
