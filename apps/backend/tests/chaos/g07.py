@@ -23,6 +23,8 @@ from tests.chaos.model.world import World
 from tests.chaos.outcome import Outcome, Tick
 
 STEPS_A_PROGRAM = 50
+_PROGRAMS = 40
+"""With one seed of Hypothesis's: the longer it goes on, the more it repeats itself."""
 _PHASES = (Phase.generate, Phase.target, Phase.shrink)
 """Nothing is taken from earlier runs: the seed says it all."""
 
@@ -43,18 +45,25 @@ def _run(folder: Path, n: int, seed: int, tick: Tick, steps: int) -> Outcome:
             connection.execute("CREATE DATABASE model")
         url = f"postgresql://{parts['user']}@/model?host={parts['host']}&port={parts['port']}"
         schema.migrate(url)
-        return explore(url, n=n, seed=seed, tick=tick, steps=steps)
+        return explore(url, n=n, seed=seed, tick=tick, steps=steps, each=n // 1_000)
 
 
-def explore(url: str, *, n: int, seed: int, tick: Tick, steps: int) -> Outcome:
-    """As `run`, on a migrated database of its own. A program that fails is shrunk and told."""
+def explore(url: str, *, n: int, seed: int, tick: Tick, steps: int, each: int) -> Outcome:
+    """
+    As `run`, on a migrated database of its own. A program that fails is shrunk and told.
+
+    Args:
+        each: how often every kind of step is taken at least; up to so many steps more as it needs, and never twice `n`.
+    """
     outcome, seeds = Outcome(), random.Random(f"{seed}/model")  # noqa: S311 - a schedule, no secret
     world = World(url, tick, most_often=max(5, steps // 6))
     try:
         with world.listening_to_the_log():
-            while world.steps.total() < n and not outcome.failures:
-                programs = -(-(n - world.steps.total()) // steps)
-                outcome.failures += _explore(world, programs, steps, seeds.getrandbits(64))
+            while not outcome.failures and (
+                world.steps.total() < n
+                or (world.steps.total() < 2 * n and any(world.steps[name] < each for name in STEPS))
+            ):
+                outcome.failures += _explore(world, _PROGRAMS, steps, seeds.getrandbits(64))
     finally:
         world.close()
     outcome.done, outcome.verdict = world.steps.total(), world.verdict
@@ -63,7 +72,7 @@ def explore(url: str, *, n: int, seed: int, tick: Tick, steps: int) -> Outcome:
     outcome.counts.update(world.counts)
     outcome.figures["programs"] = world.programs
     for name in STEPS:
-        outcome.require(name, n // 1_000)
+        outcome.require(name, each)
     return outcome
 
 
