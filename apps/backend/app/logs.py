@@ -16,12 +16,13 @@ from json import JSONDecodeError, dumps, loads
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from app.redaction import SECRET, placeholder_for, redact
+from app.redaction import SECRET, placeholder_for, redact, redact_name
 
 if TYPE_CHECKING:
     from structlog.types import EventDict, Processor, WrappedLogger
 
 _MAX_DEPTH: Final = 8  # of containers within containers; deeper ones are shown as their repr
+_LONGEST_NAME: Final = 64  # of a field; what is longer is not remembered
 _SHOWN_BY_STR: Final = frozenset(
     ("datetime", "decimal", "ipaddress", "pathlib", "uuid", "yarl")
 )  # modules of their types
@@ -125,7 +126,7 @@ class _Line:
     def _cleaned(self, values: Mapping[Any, Any], depth: int, *, is_person: bool = False) -> dict[str, Any]:
         cleaned: dict[str, Any] = {}
         for key, value in values.items():
-            name = redact(key if isinstance(key, str) else _safe_repr(key), self.known)
+            name = self._name(key if isinstance(key, str) else _safe_repr(key))
             placeholder = SECRET if is_person and name == "name" else placeholder_for(name)
             if placeholder and not (value is None or value == "" or isinstance(value, bool)):
                 cleaned[name] = placeholder
@@ -134,6 +135,9 @@ class _Line:
             else:
                 cleaned[name] = self._clean(value, depth)
         return cleaned
+
+    def _name(self, key: str) -> str:
+        return redact_name(key, self.known) if len(key) <= _LONGEST_NAME else redact(key, self.known)
 
     def _clean(self, value: object, depth: int) -> Any:  # noqa: ANN401 - whatever JSON can hold
         """The value as JSON can hold it, without secrets."""
