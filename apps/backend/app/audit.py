@@ -32,6 +32,9 @@ class Tag(StrEnum):
     ESIM_RESOLVED_ISSUED = "esims.resolved_issued"
     ESIM_RESOLVED_NOT_ISSUED = "esims.resolved_not_issued"
     ESIM_VIEWED = "esims.viewed"
+    ESIM_FORGOTTEN = "esims.forgotten"
+    INSTALLATION_HELD = "installation.held"
+    INSTALLATION_RECOVERED = "installation.recovered"
     CIRCUIT_OPENED = "providers.circuit_opened"
     CIRCUIT_CLOSED = "providers.circuit_closed"
 

@@ -62,6 +62,19 @@ class DatabaseUnavailable(TribiError):
         super().__init__(message, public_message=public_message, retry_after_s=2)
 
 
+class ProviderPaused(TribiError):
+    """Nothing is sent to the provider for now."""
+
+    code = "provider-paused"
+    title = "Orders to the provider are paused"
+    meaning = (
+        "Tribi sends nothing to the eSIM provider for now. Nothing was sent and the order keeps; activate it again after "
+        "`Retry-After`."
+    )
+    http_status = 503
+    retryable = True
+
+
 class ConfigurationError(Exception):
     """The installation cannot start as it is configured. `str()` holds one line per mistake."""
 

@@ -12,13 +12,15 @@ from pathlib import Path
 import psycopg
 import structlog
 from psycopg.errors import UndefinedTable
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import ProgrammingError
 
 from app import schema
 from app.db import Database, reason_of
 from app.errors import ConfigurationError, DatabaseUnavailable
+from app.held import hold_if_older
+from app.journal import Journal, newest_of
 from app.models import EncryptionKey, Installation
 from app.postgres import EmbeddedPostgresError, hold
 from app.settings import Settings
@@ -39,6 +41,10 @@ class House:
     db: Database
     keyring: Keyring
     _vault: Vault | None = None
+    journal: Journal | None = None
+    """This process's own; None where nothing that costs money is sent, and before the house is settled."""
+    identity: str = ""
+    """Of the database; empty before the house is settled."""
 
     @property
     def vault(self) -> Vault:
@@ -52,14 +58,34 @@ class House:
 
     async def settle(self) -> None:
         """
-        Binds the encryption keys to the database.
+        Binds the encryption keys to the database, and compares it with this machine's intent journal (`app.held`).
 
         Raises:
-            ConfigurationError: it was sealed with a key that ENCRYPTION_KEY doesn't hold.
+            ConfigurationError: it was sealed with a key that ENCRYPTION_KEY doesn't hold, or the journal can't be read.
             DatabaseUnavailable: it is away, or not migrated; try again.
         """
-        if self._vault is None:
-            self._vault = await _bind(self.db, self.keyring)
+        if self._vault is not None:
+            return
+        vault, self.identity = await _bind(self.db, self.keyring, self.settings.order_id_start)
+        folder = self.settings.journal_dir / self.identity
+        try:
+            newest = await asyncio.to_thread(newest_of, folder)
+        except OSError as error:
+            raise ConfigurationError(f"TRIBI_JOURNAL_DIR: {folder} cannot be read: {error.strerror}") from error
+        await hold_if_older(self.db, newest)
+        if self.settings.is_live:
+            self.journal = Journal(folder)
+        self._vault = vault
+
+    async def look_back(self) -> None:
+        """
+        Compares the database with what this process has sent last: a failover may have lost commits under us.
+
+        Raises:
+            DatabaseUnavailable: not compared.
+        """
+        if self.journal is not None and self.journal.last is not None:
+            await hold_if_older(self.db, [self.journal.last])
 
 
 @asynccontextmanager
@@ -154,7 +180,11 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-async def _bind(db: Database, keyring: Keyring) -> Vault:
+_ORDERS = text("SELECT last_value, is_called FROM orders_id_seq")
+_BEGIN_ORDERS_AT = text("SELECT setval('orders_id_seq', :start, false)")
+
+
+async def _bind(db: Database, keyring: Keyring, order_id_start: int) -> tuple[Vault, str]:
     try:
         # Until this is done a server serves nobody: a connection that has gone silent may not hold it up for ever.
         async with db.begin(within_s=_BIND_WITHIN_S) as connection:
@@ -178,8 +208,12 @@ async def _bind(db: Database, keyring: Keyring) -> Vault:
                 sealed = await connection.scalar(select(Installation.fingerprint_key))
             if sealed is None:
                 raise DatabaseUnavailable("the installation's row is gone")
+            orders = (await connection.execute(_ORDERS)).one()
+            if orders.last_value + orders.is_called < order_id_start:
+                await connection.execute(_BEGIN_ORDERS_AT, {"start": order_id_start})
+            identity = await connection.scalar(select(Installation.identity))
             # Within the transaction: who loses the race of two first starts with different keys leaves no trace of its own.
-            return Vault(keyring, keyring.open(sealed, _FINGERPRINT_KEY))
+            return Vault(keyring, keyring.open(sealed, _FINGERPRINT_KEY)), str(identity)
     except ProgrammingError as error:
         if isinstance(error.orig, UndefinedTable):
             raise DatabaseUnavailable("the database isn't migrated: run `tribi migrate`") from error

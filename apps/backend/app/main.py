@@ -113,6 +113,8 @@ async def _settle(house: House) -> None:
     while True:
         try:
             await house.settle()
+            if house.journal is not None:
+                house.journal.prepare()
         except DatabaseUnavailable:
             await asyncio.sleep(_SETTLE_INTERVAL_S)
         except ConfigurationError as error:

@@ -46,6 +46,14 @@ PROVIDER_PAUSED = Gauge(
 CIRCUIT_OPENINGS = Counter(
     "tribi_provider_circuit_openings", "Times that a run of failures has opened a provider's circuit.", ["provider"]
 )
+HELD = Gauge(
+    "tribi_held",
+    "1 while nothing is sent because the database is older than the intent journal: an alarm.",
+    multiprocess_mode="mostrecent",
+)
+JOURNAL_FAILURES = Counter(
+    "tribi_journal_failures", "Orders that were not sent because the intent journal could not be written to: an alarm."
+)
 JOBS_FAILED = Counter("tribi_jobs_failed", "Background jobs given up after their last retry: an alarm.", ["task"])
 SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
 

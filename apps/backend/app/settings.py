@@ -144,6 +144,8 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     tribi_data_dir: Path = BACKEND_DIR / ".data"
+    tribi_journal_dir: Path | None = None
+    order_id_start: Annotated[int, Field(ge=1, le=10**15)] = 1
     encryption_key: Annotated[SecretStr, AfterValidator(_encryption_keys)] | None = None
 
     public_url: HttpUrl | None = None
@@ -192,6 +194,11 @@ class Settings(BaseSettings):
     def wait_s(self) -> float:
         """How long an activation call waits for its result before it answers 202, in seconds."""
         return self.activation_wait_seconds or self.provider_timeout_s + 5
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where the intent journals of this machine lie."""
+        return self.tribi_journal_dir or self.tribi_data_dir / "journal"
 
     @property
     def is_embedded(self) -> bool:

@@ -163,6 +163,8 @@ def test_the_defaults_are_the_designs() -> None:
         "database_url": None,
         "database_pool_size": 10,
         "tribi_data_dir": BACKEND_DIR / ".data",
+        "tribi_journal_dir": None,
+        "order_id_start": 1,
         "encryption_key": None,
         "public_url": None,
         "smtp_url": None,

@@ -11,7 +11,7 @@ from app.api.access import GREATEST_ID, ACaller, AnOffice, EsimsCaller, Id, Offi
 from app.api.bodies import Body, described_body, json_body
 from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
-from app.errors import DatabaseUnavailable, NotFound, ValidationFailed
+from app.errors import DatabaseUnavailable, NotFound, ProviderPaused, ValidationFailed
 from app.qr import QrImpossible, qr_png, qr_svg
 from app.services.accounts.keys import Forbidden, Unauthenticated
 from app.services.esim_providers import (
@@ -21,7 +21,7 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
 )
-from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ProviderPaused
+from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold
 from app.services.esims.esim import Esim, esim_by_id, list_esims
 from app.shapes import EsimShape, Page, esim_shape
 

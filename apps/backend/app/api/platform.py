@@ -10,6 +10,7 @@ from starlette.responses import Response
 from app import metrics, schema
 from app.api.access import Office, UnsettledOffice
 from app.errors import DatabaseUnavailable
+from app.held import HELD
 from app.services.esims.stuck import count_stuck
 from app.shapes import rfc3339
 
@@ -24,6 +25,10 @@ class Readiness(BaseModel):
     status: Literal["ready", "not-ready"]
     database: Literal["ok", "away"]
     migrations: str = Field(description="ok, or what is missing", examples=["ok"])
+    held_since: str | None = Field(
+        None,
+        description="Since when nothing is sent and no order taken, because the database was set back: run `tribi recover`.",
+    )
     provider: dict[str, Any] = Field(description="Detail only: a provider's trouble doesn't make Tribi unready.")
 
 
@@ -41,7 +46,7 @@ async def healthz() -> Health:
 async def readyz(office: UnsettledOffice) -> Response:
     readiness = await _readiness(office)
     return Response(
-        readiness.model_dump_json(),
+        readiness.model_dump_json(exclude_none=True),
         200 if readiness.status == "ready" else 503,
         {"Cache-Control": "no-store"},
         media_type="application/json",
@@ -55,6 +60,7 @@ async def _readiness(office: Office) -> Readiness:
             revision = await schema.current_revision(connection)
             is_behind = revision is None or revision < schema.head()
             pause = None if is_behind else await office.activations.circuit.pause(connection)
+            held_since = None if is_behind else await connection.scalar(HELD)
         if is_behind:
             behind = f"at {revision or 'nothing'}, {schema.head()} is needed: run `tribi migrate`"
             return Readiness(status="not-ready", database="ok", migrations=behind, provider=provider)
@@ -68,7 +74,8 @@ async def _readiness(office: Office) -> Readiness:
             "reason": pause.reason,
             "next_probe": rfc3339(pause.next_probe_at),
         }
-    return Readiness(status="ready", database="ok", migrations="ok", provider=provider)
+    held = rfc3339(held_since)
+    return Readiness(status="ready", database="ok", migrations="ok", held_since=held, provider=provider)
 
 
 @router.get(
@@ -83,6 +90,8 @@ async def prometheus(office: UnsettledOffice) -> Response:
         async with office.house.db.read() as connection:
             stuck = await count_stuck(connection)
             pause = await office.activations.circuit.pause(connection)
+            held_since = await connection.scalar(HELD)
+        metrics.HELD.set(held_since is not None)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)
         metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)
         metrics.PROVIDER_PAUSED.labels(office.provider.name).set(pause is not None)

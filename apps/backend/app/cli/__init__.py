@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import catalogue, esims, keys, running
+from app.cli import catalogue, esims, keys, recovering, running
 
 app = typer.Typer(
     name="tribi",
@@ -18,6 +18,7 @@ app = typer.Typer(
     add_completion=False,
 )
 running.register(app)
+recovering.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(keys.app, name="keys")
 app.add_typer(esims.app, name="esims")

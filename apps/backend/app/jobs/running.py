@@ -25,6 +25,7 @@ async def keep_sweeping(house: House) -> None:
     while True:
         try:
             await sweep(house.db)
+            await house.look_back()
             await _put_back_jobs(house)
         except DatabaseUnavailable as away:
             log.warning("sweep.database_away", reason=str(away))

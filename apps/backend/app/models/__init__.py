@@ -8,12 +8,14 @@ from app.models.esims import EsimProfile, ProvisioningAttempt
 from app.models.installation import EncryptionKey, Installation, ProviderState
 from app.models.mail import OutgoingMail
 from app.models.orders import IdempotencyKey, Order
+from app.models.recovery import ForgottenAttempt
 
 __all__ = [
     "AuditEntry",
     "Base",
     "EncryptionKey",
     "EsimProfile",
+    "ForgottenAttempt",
     "IdempotencyKey",
     "Installation",
     "Order",

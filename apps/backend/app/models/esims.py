@@ -99,8 +99,8 @@ class ProvisioningAttempt(Base):
     """Our stable name for the order towards the provider, `order-<id>`."""
     base_url: Mapped[String | None]
     partner_id: Mapped[String | None]
-    request: Mapped[Sealed]
-    """The exact body sent."""
+    request: Mapped[Sealed | None]
+    """The exact body sent; None where only the intent journal tells of the attempt (after a restore)."""
     is_replay: Mapped[bool] = mapped_column(Boolean, server_default=text("false"))
     """The same order sent again to find out how an unknown attempt ended; the profile stays `unknown` meanwhile."""
     requested_by: Mapped[String]

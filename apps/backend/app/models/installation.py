@@ -17,6 +17,10 @@ class Installation(Base):
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
     fingerprint_key: Mapped[bytes] = mapped_column(LargeBinary)
+    identity: Mapped[str] = mapped_column(Text, server_default=text("(gen_random_uuid())::text"))
+    """This database's name for good, backups of it included: the intent journal is bound to it. No secret."""
+    held_since: Mapped[Instant | None]
+    """The database is older than the intent journal: nothing is sent, and no order taken, until `tribi recover`."""
     created_at: Mapped[CreatedAt]
 
 

@@ -27,6 +27,7 @@ COMMANDS = [
     "keys list",
     "keys revoke",
     "migrate",
+    "recover",
     "serve",
     "worker",
 ]

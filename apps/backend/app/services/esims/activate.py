@@ -22,7 +22,9 @@ from app import failpoints, metrics
 from app.audit import SYSTEM
 from app.errors import DatabaseUnavailable
 from app.failpoints import Point
+from app.held import DatabaseForgets, InstallationHeld, hold
 from app.house import House
+from app.journal import Entry, JournalUnavailable
 from app.services.esim_providers import (
     Delivered,
     EsimProvider,
@@ -120,8 +122,8 @@ class Activations:
             The eSIM; not done where the wait ended before the provider answered: the work goes on.
 
         Raises:
-            NotFound, OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ProviderPaused, ShuttingDown: nothing was
-                sent.
+            NotFound, OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ProviderPaused, InstallationHeld,
+                ShuttingDown: nothing was sent.
             EsimProvisioningError: as the provider failed; the same for all who waited.
             DatabaseUnavailable: nothing was sent by this call.
         """
@@ -225,6 +227,7 @@ class Activations:
                 order_id,
                 actor=actor,
                 timeout_s=self._timeout_s,
+                last=self._last_sent,
                 heeds_circuit=self.circuit.is_heeded,
             ),
             flight,
@@ -247,6 +250,7 @@ class Activations:
                 actor=actor,
                 timeout_s=self._timeout_s,
                 is_by_hand=is_by_hand,
+                last=self._last_sent,
                 heeds_circuit=self.circuit.is_heeded,
             ),
             flight,
@@ -279,6 +283,10 @@ class Activations:
         finally:
             self._slots.release()
 
+    @property
+    def _last_sent(self) -> Entry | None:
+        return self._house.journal.last if self._house.journal is not None else None
+
     async def _declare(self, order_id: int, declare: Callable[[AsyncConnection], Awaitable[Intent | S]]) -> Intent | S:
         intent: Intent | S | None = None
         try:
@@ -296,6 +304,9 @@ class Activations:
                 self._errands.add(errand)
                 errand.add_done_callback(self._errands.discard)
             raise
+        except DatabaseForgets as error:
+            await hold(self._db, forgotten=1)
+            raise InstallationHeld from error
         except EsimProvisioningError as error:
             self._report(order_id, error)
             raise
@@ -308,6 +319,7 @@ class Activations:
         ):
             try:
                 failpoints.reached(Point.INTENT_COMMITTED, intent.order.reference)
+                await self._note(intent)
                 return await self._provider.provision(intent.order, may_send=intent.may_send)
             except SupplierNotConfigured as error:
                 return SupplierOutcomeUnknown(str(error), answer=error.answer)  # not a word for it after the intent
@@ -317,6 +329,16 @@ class Activations:
                 # A bug of an adapter's. It may have sent: the money decides, not the traceback.
                 log.exception("esims.provider_adapter_failed", order_id=intent.order_id, attempt_id=intent.attempt_id)
                 return SupplierOutcomeUnknown(f"the provider's adapter failed: {type(error).__name__}")
+
+    async def _note(self, intent: Intent) -> None:
+        """The intent outside of the database, which may be set back to a time before it. Without it nothing is sent."""
+        if self._house.journal is None:
+            return
+        try:
+            await self._house.journal.write(intent.entry)
+        except JournalUnavailable as error:
+            metrics.JOURNAL_FAILURES.inc()
+            raise SupplierUnreachable(f"nothing was sent: the intent journal cannot be written to: {error}") from error
 
     async def _conclude(self, intent: Intent, result: Result) -> Activation:
         esim, result = await keep_answer(self._house, intent, self._provider.name, result)

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import metrics
 from app.audit import SYSTEM, Tag, record
 from app.db import Database
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseUnavailable, ProviderPaused
 from app.models import ProviderState
 from app.services.esim_providers import (
     Accepted,
@@ -32,7 +32,7 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
 )
-from app.services.esims.errors import ProviderOnHold, ProviderPaused
+from app.services.esims.errors import ProviderOnHold
 
 FIRST_REST_S = 30
 LONGEST_REST_S = 300

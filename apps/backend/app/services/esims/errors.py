@@ -42,19 +42,6 @@ class ProviderOnHold(TribiError):
     retryable = True
 
 
-class ProviderPaused(TribiError):
-    """Nothing is sent to the provider for now: its circuit is open."""
-
-    code = "provider-paused"
-    title = "Orders to the provider are paused"
-    meaning = (
-        "Tribi sends nothing to the eSIM provider for now. Nothing was sent and the order keeps; activate it again after "
-        "`Retry-After`."
-    )
-    http_status = 503
-    retryable = True
-
-
 class ShuttingDown(TribiError):
     """The process ends and takes no new work."""
 

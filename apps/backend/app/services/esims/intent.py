@@ -7,14 +7,17 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, insert, select, update
+from sqlalchemy import Row, and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import failpoints
-from app.audit import RECORD, Tag, entry
+from app.audit import RECORD, Tag
+from app.audit import entry as audit_entry
 from app.errors import NotFound
 from app.failpoints import Point
-from app.models import EsimProfile, Order, PlanCode, ProvisioningAttempt
+from app.held import FORGETS, HELD_SINCE, DatabaseForgets, InstallationHeld, of_line
+from app.journal import Entry, hash_of
+from app.models import EsimProfile, IdempotencyKey, Order, PlanCode, ProvisioningAttempt
 from app.services.esim_providers import EsimProvider, PreparedOrder, ProvisionRequest
 from app.services.esims.circuit import Standing, pass_gate
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown
@@ -50,6 +53,8 @@ class Intent:
     order_id: int
     order: PreparedOrder
     requested_by: str
+    entry: Entry
+    """Its line in the intent journal."""
     circuit: Standing = field(default_factory=Standing)
     declared_at: float = field(default_factory=boot_clock)
     """On the boot clock, a moment before the commit."""
@@ -100,8 +105,14 @@ _LOCK = (
         EsimProfile.status,
         PlanCode.external_id,
         func.nextval("provisioning_attempts_id_seq").label("new_attempt_id"),
+        func.now().label("opened_at"),
+        Order.created_at.label("placed_at"),
+        func.coalesce(IdempotencyKey.key, "").label("order_key"),
+        HELD_SINCE.label("held_since"),
+        FORGETS.label("forgets"),
     )
     .join(EsimProfile, EsimProfile.order_id == Order.id)
+    .outerjoin(IdempotencyKey, IdempotencyKey.order_id == Order.id)
     .outerjoin(PlanCode, and_(PlanCode.plan_id == Order.plan_id, PlanCode.provider == bindparam("provider")))
     .where(Order.id == bindparam("order_id"))
     .with_for_update(of=[Order, EsimProfile])
@@ -167,12 +178,18 @@ async def declare_intent(
     *,
     actor: str,
     timeout_s: float,
+    last: Entry | None = None,
     heeds_circuit: bool = True,
 ) -> Intent | UnderWay | AlreadyProvisioned:
     """
     Puts an attempt on file. The caller commits before it sends.
 
+    Args:
+        last: this process's last line in the intent journal: what it sent, a database that forgets it doesn't know either.
+
     Raises:
+        DatabaseForgets: the database doesn't know `last`.
+        InstallationHeld: another process found something of the kind.
         NotFound: no such order.
         OrderNotPaid: it was cancelled or refunded.
         OutcomeStillUnknown: an earlier attempt isn't settled.
@@ -182,7 +199,8 @@ async def declare_intent(
     """
     reference = reference_of(order_id)
     failpoints.reached(Point.INTENT_BEGUN, reference)
-    row = (await connection.execute(_LOCK, {"order_id": order_id, "provider": provider.name})).one_or_none()
+    asked = {"order_id": order_id, "provider": provider.name} | of_line(last)
+    row = (await connection.execute(_LOCK, asked)).one_or_none()
     if row is None:
         raise NotFound
     failpoints.reached(Point.INTENT_LOCKED, reference)
@@ -192,6 +210,10 @@ async def declare_intent(
         if standing := await look(connection, order_id):
             return standing
         raise RuntimeError("an order that is neither open nor settled")
+    if row.forgets:
+        raise DatabaseForgets
+    if row.held_since is not None:
+        raise InstallationHeld
     # A statement of its own, for the same reason: the hold may be what the lock was waited for.
     deadline_s = timeout_s + DEADLINE_MARGIN_S
     circuit = await pass_gate(connection, provider.name, heeds_circuit=heeds_circuit, deadline_s=deadline_s)
@@ -209,12 +231,28 @@ async def declare_intent(
             customer_name=row.customer_name,
         )
     )
-    intent = Intent(row.new_attempt_id, row.profile_id, order_id, prepared, actor, circuit)
+    entry = entry_of(reference, order_id, row.new_attempt_id, row, provider.name)
+    intent = Intent(row.new_attempt_id, row.profile_id, order_id, prepared, actor, entry, circuit)
     attempt = _row_of(vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s, is_replay=False)
-    started = entry(actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id)
+    started = audit_entry(
+        actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id
+    )
     await connection.execute(_DECLARE, attempt | started)
     failpoints.reached(Point.INTENT_WRITTEN, reference)
     return intent
+
+
+def entry_of(reference: str, order_id: int, attempt_id: int, row: Row[Any], provider: str) -> Entry:
+    """The journal's line. `row` holds opened_at, placed_at and order_key."""
+    return Entry(
+        reference=reference,
+        order_id=order_id,
+        attempt_id=attempt_id,
+        opened_at=row.opened_at,
+        placed_at=row.placed_at,
+        provider=provider,
+        order_key=hash_of(row.order_key),
+    )
 
 
 async def open_replay(

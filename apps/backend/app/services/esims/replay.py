@@ -12,10 +12,12 @@ from sqlalchemy.orm import aliased
 
 from app.audit import Tag, record
 from app.errors import NotFound, TribiError
-from app.models import EsimProfile, ProvisioningAttempt
+from app.held import FORGETS, HELD_SINCE, DatabaseForgets, InstallationHeld, of_line
+from app.journal import Entry
+from app.models import EsimProfile, IdempotencyKey, Order, ProvisioningAttempt
 from app.services.esim_providers import Dedupe, EsimProvider, PreparedOrder
 from app.services.esims.circuit import pass_gate
-from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, new_attempt_id, open_replay
+from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, entry_of, new_attempt_id, open_replay
 from app.vault import Vault
 
 REPLAY_INTERVAL_S = 5
@@ -67,19 +69,6 @@ _may_go_out_by_itself = and_(
     _Question.opened_at > func.now() - func.make_interval(0, 0, 0, 0, 0, 0, bindparam("window_s")),
     _last_end + func.make_interval(0, 0, 0, 0, 0, 0, _rest_s) <= func.now(),
 )
-_of_unknown = (
-    select(
-        EsimProfile.id.label("profile_id"),
-        _Question.id.label("question_id"),
-        _Question.reference,
-        _Question.request,
-        _is_ours.label("is_ours"),
-        _is_under_way.label("is_under_way"),
-        _may_go_out_by_itself.label("may_go_out_by_itself"),
-    )
-    .join(_Question, _Question.id == _question_id)
-    .where(EsimProfile.status == "unknown")
-)
 _DUE = (
     select(EsimProfile.order_id)
     .join(_Question, _Question.id == _question_id)
@@ -90,7 +79,27 @@ _DUE = (
 _LOCK = (
     select(EsimProfile.status).where(EsimProfile.order_id == bindparam("order_id", type_=BigInteger)).with_for_update()
 )
-_STANDING = _of_unknown.where(EsimProfile.order_id == bindparam("order_id", type_=BigInteger))
+_STANDING = (
+    select(
+        EsimProfile.id.label("profile_id"),
+        _Question.id.label("question_id"),
+        _Question.reference,
+        _Question.request,
+        _is_ours.label("is_ours"),
+        _is_under_way.label("is_under_way"),
+        _may_go_out_by_itself.label("may_go_out_by_itself"),
+        func.now().label("opened_at"),
+        Order.created_at.label("placed_at"),
+        func.coalesce(IdempotencyKey.key, "").label("order_key"),
+        HELD_SINCE.label("held_since"),
+        FORGETS.label("forgets"),
+    )
+    .select_from(EsimProfile)
+    .join(_Question, _Question.id == _question_id)
+    .join(Order, Order.id == EsimProfile.order_id)
+    .outerjoin(IdempotencyKey, IdempotencyKey.order_id == Order.id)
+    .where(EsimProfile.status == "unknown", EsimProfile.order_id == bindparam("order_id", type_=BigInteger))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +126,7 @@ async def declare_replay(
     actor: str,
     timeout_s: float,
     is_by_hand: bool,
+    last: Entry | None = None,
     heeds_circuit: bool = True,
 ) -> Intent | NothingToReplay:
     """
@@ -124,9 +134,11 @@ async def declare_replay(
 
     Args:
         is_by_hand: a person asks for it: neither the number of replays nor their time is limited.
+        last: as for `declare_intent`.
 
     Raises:
         CannotReplay: by hand only: why not.
+        DatabaseForgets, InstallationHeld: as `declare_intent`.
         NotFound: no such order.
         ProviderOnHold: the provider asked to wait.
         ProviderPaused: nothing is sent to it for now.
@@ -134,7 +146,8 @@ async def declare_replay(
     status = await connection.scalar(_LOCK, {"order_id": order_id})
     if status is None:
         raise NotFound
-    row = (await connection.execute(_STANDING, _present(provider) | {"order_id": order_id})).one_or_none()
+    asked = _present(provider) | of_line(last) | {"order_id": order_id}
+    row = (await connection.execute(_STANDING, asked)).one_or_none()
     obstacle = None
     if not can_replay(provider):
         obstacle = "the provider isn't known to recognise a repeated order (CONNECTED_YOU_UNKNOWN_OUTCOME is `hold`)"
@@ -150,6 +163,10 @@ async def declare_replay(
         if is_by_hand:
             raise CannotReplay(f"order {order_id} can't be sent again: {obstacle}")
         return NothingToReplay()
+    if row.forgets:
+        raise DatabaseForgets
+    if row.held_since is not None:
+        raise InstallationHeld
     deadline_s = timeout_s + DEADLINE_MARGIN_S
     circuit = await pass_gate(connection, provider.name, heeds_circuit=heeds_circuit, deadline_s=deadline_s)
 
@@ -159,7 +176,9 @@ async def declare_replay(
         base_url=provider.base_url,
         partner_id=provider.partner_id,
     )
-    intent = Intent(await new_attempt_id(connection), row.profile_id, order_id, order, actor, circuit)
+    attempt_id = await new_attempt_id(connection)
+    entry = entry_of(row.reference, order_id, attempt_id, row, provider.name)
+    intent = Intent(attempt_id, row.profile_id, order_id, order, actor, entry, circuit)
     await open_replay(connection, vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s)
     await record(connection, actor, Tag.ESIM_REPLAYED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id)
     return intent

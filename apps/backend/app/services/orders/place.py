@@ -9,8 +9,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Tag, record
 from app.errors import TribiError, ValidationFailed
+from app.held import HELD_SINCE, InstallationHeld
+from app.journal import hash_of
 from app.models import EsimProfile, IdempotencyKey, Order
 from app.services.catalogue.plans import plan_for_sale
+from app.services.orders.forgotten import FORGOTTEN_ORDER_ID, file_forgotten
 
 
 class PlanNotMapped(TribiError):
@@ -70,7 +73,11 @@ class Placed:
 
 
 # Held until the transaction ends, so that a request whose twin is under way is told so instead of waiting.
-_CLAIM = select(func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("key"), 4816)))
+_CLAIM = select(
+    func.pg_try_advisory_xact_lock(func.hashtextextended(bindparam("key"), 4816)).label("is_ours"),
+    HELD_SINCE.label("held_since"),
+    FORGOTTEN_ORDER_ID.label("forgotten_order_id"),
+)
 _EARLIER = select(IdempotencyKey.request_hash, IdempotencyKey.order_id).where(IdempotencyKey.key == bindparam("key"))
 _PLACE = (
     insert(Order)
@@ -87,8 +94,11 @@ _PLACE = (
     )
     .returning(Order.id)
 )
-_PROFILE = insert(EsimProfile).values(
-    order_id=bindparam("order_id"), provider=bindparam("provider"), is_live=bindparam("is_live")
+_PLACE_AGAIN = _PLACE.values(id=bindparam("order_id"))
+_PROFILE = (
+    insert(EsimProfile)
+    .values(order_id=bindparam("order_id"), provider=bindparam("provider"), is_live=bindparam("is_live"))
+    .returning(EsimProfile.id)
 )
 _REMEMBER = insert(IdempotencyKey).values(
     key=bindparam("key"), request_hash=bindparam("request_hash"), order_id=bindparam("order_id")
@@ -116,14 +126,19 @@ async def place_order(
         IdempotencyKeyInProgress, IdempotencyKeyReused: nothing was placed by this request.
         ValidationFailed: there is no such plan on sale.
         PlanNotMapped: it has no code at the configured provider.
+        InstallationHeld: numbers of orders may have been given before; nothing was placed.
     """
-    if not await connection.scalar(_CLAIM, {"key": idempotency_key}):
+    asked = {"key": idempotency_key, "order_key": hash_of(idempotency_key)}
+    claim = (await connection.execute(_CLAIM, asked)).one()
+    if not claim.is_ours:
         raise IdempotencyKeyInProgress(retry_after_s=1)
     earlier = (await connection.execute(_EARLIER, {"key": idempotency_key})).one_or_none()
     if earlier is not None:
         if earlier.request_hash != new.digest():
             raise IdempotencyKeyReused
         return Placed(earlier.order_id, is_replay=True)
+    if claim.held_since is not None:
+        raise InstallationHeld
 
     sale = await plan_for_sale(connection, new.sku, code_provider)
     if sale is None:
@@ -133,9 +148,11 @@ async def place_order(
             public_message=f"The plan {new.sku!r} has no code at {code_provider}, so it can't be sold. {PlanNotMapped.meaning}"
         )
     plan = sale.plan
+    again = {} if claim.forgotten_order_id is None else {"order_id": claim.forgotten_order_id}
     order_id = await connection.scalar(
-        _PLACE,
-        {
+        _PLACE_AGAIN if again else _PLACE,
+        again
+        | {
             "plan_id": plan.id,
             "plan_snapshot": plan.plan_snapshot(code_provider, sale.external_id),
             "amount_minor": plan.price_minor,
@@ -147,7 +164,10 @@ async def place_order(
         },
     )
     assert isinstance(order_id, int)  # noqa: S101 - INSERT … RETURNING gives its row or an error
-    await connection.execute(_PROFILE, {"order_id": order_id, "provider": provider, "is_live": is_live})
+    profile = {"order_id": order_id, "provider": provider, "is_live": is_live}
+    profile_id = (await connection.execute(_PROFILE, profile)).scalar_one()
+    if again:
+        await file_forgotten(connection, order_id, profile_id)
     digest = new.digest()
     await connection.execute(_REMEMBER, {"key": idempotency_key, "request_hash": digest, "order_id": order_id})
     await record(connection, f"key:{key_id}", Tag.ORDER_PLACED, "orders", order_id, sku=new.sku)

@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 from structlog.testing import capture_logs
 
 from app import metrics
-from app.errors import TribiError
+from app.errors import ProviderPaused, TribiError
 from app.house import House
 from app.services.esim_providers import (
     Accepted,
@@ -30,7 +30,6 @@ from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esims import circuit
 from app.services.esims.activate import Activations
 from app.services.esims.circuit import Pause, failure_of, rest_s
-from app.services.esims.errors import ProviderPaused
 from app.services.esims.intent import Intent, declare_intent
 from app.services.esims.recover import sweep
 from app.values.activation_code import ActivationCode

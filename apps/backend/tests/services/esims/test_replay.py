@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from app.errors import NotFound
+from app.errors import NotFound, ProviderPaused
 from app.house import House
 from app.services.esim_providers import Dedupe, SupplierOutcomeUnknown
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esims.activate import Activations
-from app.services.esims.errors import OutcomeStillUnknown, ProviderOnHold, ProviderPaused, ShuttingDown
+from app.services.esims.errors import OutcomeStillUnknown, ProviderOnHold, ShuttingDown
 from app.services.esims.esim import place_of
 from app.services.esims.intent import attempt_place
 from app.services.esims.recover import sweep
