@@ -48,7 +48,7 @@ async def test_each_line_is_synced_before_its_writing_is_over(tmp_path: Path, mo
         sync(descriptor)
         synced.append(sum(path.stat().st_size for path in files(tmp_path)))
 
-    monkeypatch.setattr(journal.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     ours = Journal(tmp_path)
     for entry in entries(3):
         await ours.write(entry)
@@ -65,7 +65,7 @@ async def test_lines_that_wait_together_are_synced_together(tmp_path: Path, monk
         synced += 1
         sync(descriptor)
 
-    monkeypatch.setattr(journal.os, "fsync", fsync)
+    monkeypatch.setattr(os, "fsync", fsync)
     await asyncio.gather(*(ours.write(entry) for entry in entries(100)))
     assert synced <= 2
     assert len(list(all_of(tmp_path))) == 101
@@ -100,7 +100,7 @@ async def test_a_disk_that_takes_nothing_is_told_and_the_next_line_may_succeed(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(journal.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         with pytest.raises(JournalUnavailable, match="No space left on device"):
             await ours.write(replace(ENTRY, attempt_id=12))
     assert ours.last == ENTRY

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sqlalchemy import Row, and_, bindparam, func, insert, select, update
+from sqlalchemy import and_, bindparam, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import failpoints
@@ -231,7 +231,8 @@ async def declare_intent(
             customer_name=row.customer_name,
         )
     )
-    entry = entry_of(reference, order_id, row.new_attempt_id, row, provider.name)
+    opened_at, placed_at, key = row.opened_at, row.placed_at, hash_of(row.order_key)
+    entry = Entry(reference, order_id, row.new_attempt_id, opened_at, placed_at, provider.name, key)
     intent = Intent(row.new_attempt_id, row.profile_id, order_id, prepared, actor, entry, circuit)
     attempt = _row_of(vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s, is_replay=False)
     started = audit_entry(
@@ -240,19 +241,6 @@ async def declare_intent(
     await connection.execute(_DECLARE, attempt | started)
     failpoints.reached(Point.INTENT_WRITTEN, reference)
     return intent
-
-
-def entry_of(reference: str, order_id: int, attempt_id: int, row: Row[Any], provider: str) -> Entry:
-    """The journal's line. `row` holds opened_at, placed_at and order_key."""
-    return Entry(
-        reference=reference,
-        order_id=order_id,
-        attempt_id=attempt_id,
-        opened_at=row.opened_at,
-        placed_at=row.placed_at,
-        provider=provider,
-        order_key=hash_of(row.order_key),
-    )
 
 
 async def open_replay(

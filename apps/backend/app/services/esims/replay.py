@@ -13,11 +13,11 @@ from sqlalchemy.orm import aliased
 from app.audit import Tag, record
 from app.errors import NotFound, TribiError
 from app.held import FORGETS, HELD_SINCE, DatabaseForgets, InstallationHeld, of_line
-from app.journal import Entry
+from app.journal import Entry, hash_of
 from app.models import EsimProfile, IdempotencyKey, Order, ProvisioningAttempt
 from app.services.esim_providers import Dedupe, EsimProvider, PreparedOrder
 from app.services.esims.circuit import pass_gate
-from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, entry_of, new_attempt_id, open_replay
+from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, new_attempt_id, open_replay
 from app.vault import Vault
 
 REPLAY_INTERVAL_S = 5
@@ -177,7 +177,8 @@ async def declare_replay(
         partner_id=provider.partner_id,
     )
     attempt_id = await new_attempt_id(connection)
-    entry = entry_of(row.reference, order_id, attempt_id, row, provider.name)
+    key = hash_of(row.order_key)
+    entry = Entry(row.reference, order_id, attempt_id, row.opened_at, row.placed_at, provider.name, key)
     intent = Intent(attempt_id, row.profile_id, order_id, order, actor, entry, circuit)
     await open_replay(connection, vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s)
     await record(connection, actor, Tag.ESIM_REPLAYED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id)
