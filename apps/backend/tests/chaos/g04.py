@@ -337,7 +337,10 @@ class _Play:
             lambda: any_server().activate(order_id),
             # A database that stands still for longer than the attempt's deadline leaves an unknown: that is an answer, too.
             {"200", "201", "502 activation-outcome-unknown", "409 activation-outcome-unknown"},
-            {"502 provider-unreachable", "503 provider-busy"},  # nothing was sent: the intent, or its COMMIT, took too long
+            {
+                "502 provider-unreachable",
+                "503 provider-busy",
+            },  # nothing was sent: the intent, or its COMMIT, took too long
         )
 
     async def _look(self) -> None:
