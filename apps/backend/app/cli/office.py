@@ -4,7 +4,8 @@ import asyncio
 import getpass
 import json
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -35,6 +36,25 @@ def run(work: "Callable[[House], Awaitable[T]]") -> T:
             return await work(house)
 
     return asyncio.run(opened())
+
+
+@contextmanager
+def database() -> Iterator[str]:
+    """The database's URL (the embedded one is started if need be), for what needs no more of the installation."""
+    from app.errors import ConfigurationError
+    from app.postgres import EmbeddedPostgresError, hold
+    from app.settings import load_settings
+
+    settings = load_settings()
+    if settings.database_url is not None:
+        yield settings.database_url.get_secret_value()
+        return
+    try:
+        server = hold(settings.tribi_data_dir)
+    except EmbeddedPostgresError as error:
+        raise ConfigurationError(str(error)) from error
+    with server:
+        yield server.url
 
 
 def actor() -> str:

@@ -1,4 +1,4 @@
-"""`tribi recover`: after the database was set back to an older state."""
+"""`tribi backup`, `restore` and `recover`: before and after a disaster."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import Json, actor, print_json, print_table, run
+from app.cli.office import Json, actor, database, print_json, print_table, run
 
 if TYPE_CHECKING:
     from app.house import House
@@ -15,7 +15,35 @@ if TYPE_CHECKING:
 
 
 def register(app: typer.Typer) -> None:
+    app.command()(backup)
+    app.command()(restore)
     app.command()(recover)
+
+
+def backup(file: Annotated[Path, typer.Argument(metavar="FILE", dir_okay=False)]) -> None:
+    """Write a dump of the database to FILE, while everything goes on. Customers' names and addresses are in it."""
+    from app.backup import dump
+
+    if file.exists():
+        raise ValueError(f"{file} exists already: a backup never replaces another one")
+    with database() as url:
+        size = dump(url, file)
+    typer.echo(
+        f"{file} holds the database ({size / 1024**2:.1f} MiB). Keep ENCRYPTION_KEY (embedded: encryption.key in TRIBI_DATA_DIR) "
+        "in another place: without it the dump's codes can't be read."
+    )
+
+
+def restore(file: Annotated[Path, typer.Argument(metavar="FILE", exists=True, dir_okay=False)]) -> None:
+    """Make an empty database what it was when FILE was written. Then run `tribi recover`."""
+    from app.backup import restore as make_anew
+
+    with database() as url:
+        make_anew(url, file)
+    typer.echo(
+        "The database is as it was when the backup was made. What was sold since is not in it: run `tribi recover` where "
+        "the intent journals are, before anything is sold."
+    )
 
 
 def recover(

@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from app.cli.office import database
+
 
 def register(app: typer.Typer) -> None:
     app.command()(serve)
@@ -32,19 +34,9 @@ def worker() -> None:
 
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    from app.errors import ConfigurationError
-    from app.postgres import EmbeddedPostgresError, hold
     from app.schema import head
     from app.schema import migrate as bring_up_to_date
-    from app.settings import load_settings
 
-    settings = load_settings()
-    if settings.database_url is not None:
-        bring_up_to_date(settings.database_url.get_secret_value())
-    else:
-        try:
-            with hold(settings.tribi_data_dir) as server:
-                bring_up_to_date(server.url)
-        except EmbeddedPostgresError as error:
-            raise ConfigurationError(str(error)) from error
+    with database() as url:
+        bring_up_to_date(url)
     typer.echo(f"The database is at revision {head()}.")

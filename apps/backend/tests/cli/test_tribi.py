@@ -16,6 +16,7 @@ from app.errors import ConfigurationError, DatabaseUnavailable
 from tests.cli.commands import BACKEND, TRIBI, environment, tribi
 
 COMMANDS = [
+    "backup",
     "catalogue check",
     "catalogue export",
     "catalogue import",
@@ -28,6 +29,7 @@ COMMANDS = [
     "keys revoke",
     "migrate",
     "recover",
+    "restore",
     "serve",
     "worker",
 ]
