@@ -136,4 +136,12 @@ SABOTAGES = (
             ),
         ),
     ),
+    Sabotage(
+        "an order is sent without its line in the journal",
+        (Edit(f"{ESIMS}/activate.py", "                await self._note(intent)\n", ""),),
+    ),
+    Sabotage(
+        "a start doesn't compare the database with the journal",
+        (Edit("app/house.py", "        await hold_if_older(self.db, newest)\n", ""),),
+    ),
 )
