@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -130,9 +130,18 @@ def _itself(server: ForkedServer) -> ForkedServer:
     return server
 
 
+def _send(pid: int, kind: signal.Signals) -> None:
+    with suppress(ProcessLookupError):  # a backend that was ending just then
+        os.kill(pid, kind)
+
+
 def _stands_still(pid: int) -> bool:
-    """See proc_pid_stat(5); the command before it may hold anything."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    """Stopped, or at its end. See proc_pid_stat(5); the command before it may hold anything."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state in {"T", "Z"}
 
 
 class _Play:
@@ -240,11 +249,11 @@ class _Play:
         name = name_of(self.home).encode()
         stopped = [pid for pid, line in commands().items() if name in line]
         for pid in stopped:
-            os.kill(pid, signal.SIGSTOP)
+            _send(pid, signal.SIGSTOP)
         await asyncio.sleep(self.stall_s)
         stood_still = all(_stands_still(pid) for pid in stopped)
         for pid in stopped:
-            os.kill(pid, signal.SIGCONT)
+            _send(pid, signal.SIGCONT)
         if not stood_still:
             self.outcome.failures.append("the database did not stand still")
 
