@@ -25,12 +25,12 @@ from prometheus_client.multiprocess import mark_process_dead
 from app.errors import ConfigurationError
 from app.garbage import spare_the_loop
 from app.house import open_house
+from app.listening import BACKLOG, listen, url_of
 from app.logs import configure_logging
 from app.main import GAVE_UP, MISCONFIGURED, create_app
 from app.services.esims.activate import DRAIN_MARGIN_S
 from app.settings import Settings, load_settings
 
-_BACKLOG = 4096
 _KEEP_ALIVE_S = 75
 """Longer than the 60 s of common proxies and clients, so that it's them who close an idle connection, not us under a request."""
 
@@ -88,11 +88,10 @@ def serve(host: str, port: int, workers: int) -> int:
     Raises:
         ConfigurationError: the settings, or an address that can't be listened on.
     """
-    listening = _listen(host, port)
-    shown_host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104 - compared only
+    listening = listen(host, port)
     if not os.environ.get("PUBLIC_URL"):
         # Links start with where we listen, unless a setting knows better.
-        os.environ.setdefault("TRIBI_LISTENING_URL", f"http://{shown_host}:{listening.getsockname()[1]}")
+        os.environ.setdefault("TRIBI_LISTENING_URL", url_of(listening, host))
     settings = load_settings()
     if workers == 1:
         return _work(listening)
@@ -103,20 +102,6 @@ def serve(host: str, port: int, workers: int) -> int:
 async def _try_to_open(settings: Settings) -> None:
     async with open_house(settings, wait_for_database=False):
         pass
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listening = socket.socket(family)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen(_BACKLOG)
-    except (OSError, OverflowError) as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error}; choose another with --host and --port"
-        ) from error
-    return listening
 
 
 def _work(listening: socket.socket) -> int:
@@ -136,7 +121,7 @@ def _work(listening: socket.socket) -> int:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            backlog=_BACKLOG,
+            backlog=BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(grace_s),
         ),

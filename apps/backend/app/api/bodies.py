@@ -1,6 +1,5 @@
 """Request bodies: read once the caller is known (a dependency, so that nobody learns from a 422 what a 401 hides), and strictly."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -10,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from starlette.requests import ClientDisconnect
 
 from app.errors import ValidationFailed
+from app.values.strict_json import read_strict_json
 
 _MEDIA_TYPE = "application/json"
 
@@ -47,26 +47,13 @@ def described_body(kind: type[Body], example: Mapping[str, Any]) -> dict[str, An
 async def _read_json(request: Request) -> Any:  # noqa: ANN401 - any JSON
     """
     Raises:
-        ValidationFailed: it isn't JSON as RFC 8259 wants it between systems: in UTF-8 without a byte-order mark (section
-            8.1), names given once (section 4), no NaN or Infinity (section 6).
+        ValidationFailed: it isn't JSON as `read_strict_json` wants it.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _MEDIA_TYPE:
         raise ValidationFailed(public_message=f"The body must be JSON, and `Content-Type: {_MEDIA_TYPE}` must say so.")
     try:
-        text = (await request.body()).decode("utf-8")
-        return json.loads(text, object_pairs_hook=_named_once, parse_constant=_refused)
-    except (ValueError, RecursionError):
+        return read_strict_json(await request.body())
+    except ValueError:
         raise ValidationFailed(public_message="The body is not JSON in UTF-8, or names a field twice.") from None
     except ClientDisconnect:
         raise ValidationFailed(public_message="The body ended early.") from None
-
-
-def _named_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a name is given twice")
-    return found
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import catalogue, esims, keys, recovering, running
+from app.cli import catalogue, esims, keys, recovering, running, sandbox
 
 app = typer.Typer(
     name="tribi",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 running.register(app)
 recovering.register(app)
+sandbox.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(keys.app, name="keys")
 app.add_typer(esims.app, name="esims")

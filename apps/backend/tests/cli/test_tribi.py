@@ -30,6 +30,7 @@ COMMANDS = [
     "migrate",
     "recover",
     "restore",
+    "sandbox",
     "serve",
     "worker",
 ]
