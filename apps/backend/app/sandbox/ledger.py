@@ -109,8 +109,10 @@ class Ledger:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             data = file.read_bytes()
         except BlockingIOError:
+            self.close()
             raise ConfigurationError(f"the ledger {file} is in use by another sandbox") from None
         except OSError as error:
+            self.close()
             raise ConfigurationError(f"cannot use {file} as ledger: {error.strerror}") from error
         whole = data[: data.rfind(b"\n") + 1]
         cut_short = data[len(whole) :]  # by a kill: such a line was never answered
@@ -121,6 +123,7 @@ class Ledger:
         except (ValueError, TypeError, KeyError):
             is_ours = False
         if not is_ours:
+            self.close()
             raise ConfigurationError(f"{file} is not a sandbox's ledger; name another file")
         os.ftruncate(self._file, len(whole))
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
@@ -44,7 +44,7 @@ class PartnerOrder(_Part):
     order_reference: Annotated[str, Field(pattern="^order-[1-9][0-9]*$")]
     plan_code: Annotated[str, Field(min_length=1)]
     country_iso2: Annotated[str, Field(pattern="^[A-Z]{2}$")]
-    quantity: Literal[1]
+    quantity: Annotated[int, Field(ge=1, le=1)]
     customer: Customer
     metadata: Metadata
 
