@@ -6,6 +6,7 @@ import gc
 import gzip
 import itertools
 import json
+import os
 import re
 import ssl
 import time
@@ -13,7 +14,7 @@ import tracemalloc
 import unicodedata
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -48,10 +49,11 @@ from app.services.esim_providers.connected_you.payloads import read_delivered
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esim_providers.contract import MAX_ANSWER_BYTES, MAX_QUOTED_CHARS, Dedupe, Lookup, operators_message
 from app.services.esim_providers.local import Local
-from app.settings import Settings
+from app.settings import BACKEND_DIR, Settings
 from tests import provider_cases as cases
 from tests.stand_in import Issued, Seen, StandIn, respond
 from tests.stand_in.certificates import Certificates, Pair
+from tests.stand_in.contract import draft_contract
 from tests.stand_in.elsewhere import StandInChild, stand_in_thread
 from tests.stand_in.faults import TABLE
 
@@ -1002,6 +1004,85 @@ def test_connected_you_may_be_called_from_one_event_loop_after_another(elsewhere
 
 async def _bought_without_closing(provider: ConnectedYou) -> None:
     await bought(provider)
+
+
+# --- ConnectedYou's own sandbox: buys one eSIM of the plan that this variable names
+
+ASKED_FOR = "TESTS_CONNECTED_YOU_PLAN_CODE"
+COUNTRY = "TESTS_CONNECTED_YOU_COUNTRY"
+_WANTED = (
+    f"buys one eSIM from ConnectedYou's sandbox, if {ASKED_FOR} names one of their plans and CONNECTED_YOU_API_KEY and "
+    "CONNECTED_YOU_PARTNER_ID are set, in the environment or in apps/backend/.env (docs/providers/connected_you.md)"
+)
+
+
+def _an_order_of_theirs(plan_code: str) -> ProvisionRequest:
+    """Under a reference that no earlier run has used. Nobody reads mail to example.com (RFC 2606)."""
+    return an_order(
+        order_id=time.time_ns() // 1_000_000,
+        plan_code=plan_code,
+        country_iso2=os.environ.get(COUNTRY, "ES"),
+        customer_email="user@example.com",
+        customer_name="Test User",
+    )
+
+
+@pytest.fixture(scope="module")
+def their_settings(developers_environment: Mapping[str, str]) -> Settings:
+    """The developer's own, live whatever they say of a dry run."""
+    if not os.environ.get(ASKED_FOR):
+        pytest.skip(_WANTED)
+    env_file = developers_environment.get("TRIBI_ENV_FILE") or BACKEND_DIR / ".env"
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in developers_environment.items():
+            if name.startswith("CONNECTED_YOU_"):
+                patch.setenv(name, value)
+        settings = Settings(_env_file=env_file, esim_provider="CONNECTED_YOU", connected_you_dry_run=False)
+    if not (settings.connected_you_api_key and settings.connected_you_partner_id):
+        pytest.skip(_WANTED)
+    return settings
+
+
+@pytest.fixture(scope="module")
+async def from_them(their_settings: Settings) -> AsyncIterator[tuple[ProvisionRequest, Delivered]]:
+    """The one eSIM, and its order."""
+    provider = build_connected_you(their_settings)
+    request = _an_order_of_theirs(os.environ[ASKED_FOR])
+    yield request, await bought(provider, request)
+    await provider.close()
+
+
+def test_connected_you_sandbox_delivers_this_order(from_them: tuple[ProvisionRequest, Delivered]) -> None:
+    request, delivered = from_them
+    assert delivered.provider_reference == request.reference
+
+
+def test_connected_you_sandbox_answers_by_the_draft_contract(from_them: tuple[ProvisionRequest, Delivered]) -> None:
+    _, delivered = from_them
+    assert draft_contract().answer_breaches(json.loads(delivered.answer.body)) == []
+
+
+def test_connected_you_sandbox_sends_nothing_odd(from_them: tuple[ProvisionRequest, Delivered]) -> None:
+    """Odd things are taken and flagged; each is a question to ConnectedYou."""
+    _, delivered = from_them
+    assert delivered.warnings == ()
+
+
+async def test_connected_you_sandbox_refuses_a_wrong_key_as_a_matter_of_our_account(their_settings: Settings) -> None:
+    key = SecretStr("wrong-key-of-tribis-tests")
+    provider = build_connected_you(their_settings.model_copy(update={"connected_you_api_key": key}))
+    error = await failed(provider, _an_order_of_theirs(os.environ[ASKED_FOR]))
+    await provider.close()
+    assert isinstance(error, SupplierRefused)
+    assert error.concerns_account
+
+
+async def test_connected_you_sandbox_refuses_a_plan_that_it_does_not_have(their_settings: Settings) -> None:
+    provider = build_connected_you(their_settings)
+    error = await failed(provider, _an_order_of_theirs("SANDBOX-UNKNOWN-PLAN"))
+    await provider.close()
+    assert isinstance(error, SupplierRefused)
+    assert not error.concerns_account
 
 
 # --- ConnectedYou's payloads

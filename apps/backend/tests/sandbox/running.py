@@ -61,6 +61,9 @@ class Sandbox:
     async def ledger(self, query: str = "") -> dict[str, Any]:
         return dict((await self.call("GET", f"/sandbox/ledger{query}")).json())
 
+    async def esims(self) -> int:
+        return int((await self.ledger())["esims"])
+
     async def page(self) -> str:
         return (await self.call("GET", "/")).body.decode()
 

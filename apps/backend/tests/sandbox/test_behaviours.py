@@ -23,6 +23,7 @@ from app.services.esim_providers import (
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esim_providers.connected_you.wire import Wire
 from tests.api.serving import raw
+from tests.processes.programs import until
 from tests.sandbox.running import HEADERS, Sandbox, an_order
 from tests.stand_in.contract import draft_contract
 
@@ -145,7 +146,14 @@ async def test_an_error_has_its_status_and_a_body_that_says_so(
 @pytest.mark.parametrize(
     "plan_code",
     [
-        *("SANDBOX-", "SANDBOX-NONSENSE", "SANDBOX-REFUSED-5", "SANDBOX-SLOW-", "SANDBOX-SLOW-soon", "SANDBOX-ERROR-499"),
+        *(
+            "SANDBOX-",
+            "SANDBOX-NONSENSE",
+            "SANDBOX-REFUSED-5",
+            "SANDBOX-SLOW-",
+            "SANDBOX-SLOW-soon",
+            "SANDBOX-ERROR-499",
+        ),
         *("SANDBOX-ERROR-600", "SANDBOX-SLOW--1", "SANDBOX-SLOW-99999", "SANDBOX-SLOW-²", "SANDBOX-ONCE"),
     ],
 )
@@ -158,7 +166,9 @@ async def test_a_misspelt_one_passes_for_no_ordinary_plan(sandbox: Sandbox, plan
 
 
 async def test_with_once_only_the_first_request_of_an_order_meets_it(sandbox: Sandbox) -> None:
-    statuses = [(await sandbox.order(ref, "SANDBOX-ERROR-503-ONCE")).status for ref in ("order-1", "order-1", "order-2")]
+    statuses = [
+        (await sandbox.order(ref, "SANDBOX-ERROR-503-ONCE")).status for ref in ("order-1", "order-1", "order-2")
+    ]
     assert statuses == [503, 200, 503]
 
 
@@ -171,8 +181,7 @@ async def test_slow_waits_for_as_long_as_it_says(sandbox: Sandbox) -> None:
 
 async def test_a_slow_one_holds_nobody_up(sandbox: Sandbox) -> None:
     slow = asyncio.create_task(sandbox.order("order-1", "SANDBOX-SLOW-3600"))
-    while not (await sandbox.ledger())["esims"]:
-        await asyncio.sleep(0.01)
+    await until(lambda: sandbox.esims())
     await sandbox.bought("order-2")
     assert not slow.done()
     slow.cancel()

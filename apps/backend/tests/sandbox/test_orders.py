@@ -135,8 +135,30 @@ async def test_other_methods_and_addresses_are_refused_in_the_same_form(
     assert ("Allow" in reply.headers) is (status == 405)
 
 
-_anything = st.sampled_from(
-    [None, True, 0, 1, 2, -1, 10**30, 1.5, "", " ", "1", "order-1", "order-00", "ES", "ÄÖ", "E", "a@b", "@", [], {}, [1]]
+_anything: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        None,
+        True,
+        0,
+        1,
+        2,
+        -1,
+        10**30,
+        1.5,
+        "",
+        " ",
+        "1",
+        "order-1",
+        "order-00",
+        "ES",
+        "ÄÖ",
+        "E",
+        "a@b",
+        "@",
+        [],
+        {},
+        [1],
+    ]
 )
 _fields = st.fixed_dictionaries({name: st.just(value) | _anything for name, value in an_order().items()})
 _parts = st.fixed_dictionaries(
@@ -159,8 +181,8 @@ def test_the_sandbox_and_the_contract_agree_on_every_order(
     _, breaches = draft_contract().order({name.lower(): value for name, value in HEADERS.items()}, body)
     try:
         read_order(CIMultiDict(HEADERS), body)
-    except Refused as refused:
-        # The contract's own check of an address is an "@" somewhere.
-        assert breaches or "customer.email" in str(refused)
-    else:
-        assert breaches == []
+        refused = ""
+    except Refused as error:
+        refused = str(error)
+    # The contract's own check of an address is an "@" somewhere.
+    assert bool(refused) == bool(breaches) or "customer.email" in refused

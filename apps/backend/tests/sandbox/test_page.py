@@ -2,8 +2,8 @@
 
 import re
 
-from tests.sandbox.running import Sandbox, an_order
 from tests.sandbox.running import HEADERS as ORDER_HEADERS
+from tests.sandbox.running import Sandbox, an_order
 
 
 async def test_the_page_is_shown_before_anything_was_ordered(sandbox: Sandbox) -> None:

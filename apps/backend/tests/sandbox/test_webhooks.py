@@ -207,8 +207,13 @@ async def test_no_other_page_in_the_browser_sends_through_the_sandbox(
 async def test_the_pages_form_sends_and_shows_what_came_of_it(telling: Sandbox, receiver: Receiver) -> None:
     headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": telling.url}
     form = {
-        **{"iccid": await iccid_of(telling), "event_type": "USAGE_ALERT", "percentage_consumed": "80"},
-        **{"status": "INSTALLED", "product_status": "ACTIVATED", "times": "1", "url": ""},
+        "iccid": await iccid_of(telling),
+        "event_type": "USAGE_ALERT",
+        "percentage_consumed": "80",
+        "status": "INSTALLED",
+        "product_status": "ACTIVATED",
+        "times": "1",
+        "url": "",
     }
     reply = await telling.post("/sandbox/webhooks", urlencode(form).encode(), headers)
     assert (reply.status, reply.headers["Location"]) == (303, "/")
