@@ -20,7 +20,7 @@ body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 80rem; p
 h1 { font-size: 1.4rem; margin: 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .5rem; }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .7rem .3rem 0; text-align: left; vertical-align: top; }
-code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
+code { font: 13px ui-monospace, monospace; } td code { white-space: nowrap; }
 .bad { color: var(--bad); font-weight: 600; }
 form { display: flex; flex-wrap: wrap; gap: .6rem; align-items: end; }
 label { display: grid; font-size: .85rem; } label.wide { flex: 1 1 22rem; }

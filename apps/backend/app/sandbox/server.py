@@ -48,7 +48,7 @@ def run(options: Options) -> None:
         ConfigurationError: an option that can't be, or an address that can't be listened on.
     """
     target = _target(options)
-    configure_logging(known_secrets=[options.webhook_secret])
+    configure_logging()
     listening = listen(options.host, options.port)
     with contextlib.closing(Ledger(options.ledger)) as ledger:
         asyncio.run(_serve(listening, options, ledger, target))
