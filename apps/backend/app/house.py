@@ -74,7 +74,7 @@ class House:
             raise ConfigurationError(f"TRIBI_JOURNAL_DIR: {folder} cannot be read: {error.strerror}") from error
         await hold_if_older(self.db, newest)
         if self.settings.is_live:
-            self.journal = Journal(folder)
+            self.journal = Journal(folder, last=max(newest, key=lambda entry: entry.opened_at, default=None))
         self._vault = vault
 
     async def look_back(self) -> None:

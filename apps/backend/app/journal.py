@@ -66,12 +66,12 @@ class Journal:
     A process's own file.
 
     Attributes:
-        last: the last line that is surely on disk, None until there is one.
+        last: the last line that is surely on disk; at first the newest of all files, None where there is none.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, last: Entry | None = None) -> None:
         self.folder = folder
-        self.last: Entry | None = None
+        self.last = last
         self._descriptor: int | None = None
         self._size = 0
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []

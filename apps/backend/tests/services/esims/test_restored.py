@@ -59,7 +59,6 @@ class Installation:
         """What another process would have."""
         house = House(self.house.settings, self.house.db, Keyring.parse(KEY))
         await house.settle()
-        house.journal = Journal(self.folder)
         return house
 
     @property
@@ -93,7 +92,8 @@ class Installation:
 async def installation(
     settings: Settings, house: House, direct_url: str, tmp_path: Path
 ) -> AsyncIterator[Installation]:
-    house.settings = settings.model_copy(update={"tribi_journal_dir": tmp_path / "journals"})
+    live = {"tribi_journal_dir": tmp_path / "journals", "connected_you_dry_run": False}
+    house.settings = settings.model_copy(update=live)
     house.journal = Journal(house.settings.journal_dir / house.identity)
     yield (made := Installation(house, direct_url))
     with psycopg.connect(other_database(direct_url, "postgres"), autocommit=True) as connection:
@@ -163,6 +163,19 @@ async def test_a_process_that_runs_finds_out_before_it_sends_anything_else(
     assert len(supplier.requests) == 1
 
 
+async def test_a_process_that_runs_and_has_sent_nothing_finds_out(
+    installation: Installation, activations: Activations, supplier: StandIn, make_activations: MakeActivations
+) -> None:
+    order_ids = [await an_order(installation.house.db, is_live=True) for _ in range(2)]
+    await installation.save()
+    await activations.activate(order_ids[0], actor="key:1")
+    other = await installation.restarted()
+    await installation.set_back()
+    with pytest.raises(InstallationHeld):
+        await make_activations(of=other).activate(order_ids[1], actor="key:1")
+    assert len(supplier.requests) == 1
+
+
 async def test_the_timer_finds_out_too(installation: Installation, forgotten_id: int) -> None:
     await installation.house.look_back()
     assert await installation.held_since() is not None
@@ -182,7 +195,6 @@ async def test_another_databases_journal_says_nothing_about_this_one(
     installation: Installation, forgotten_id: int
 ) -> None:
     installation.folder.rename(installation.folder.with_name("another"))
-    installation.house.journal = None
     await installation.restarted()
     assert await installation.held_since() is None
 
