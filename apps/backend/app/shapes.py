@@ -14,6 +14,7 @@ from app.services.catalogue.plans import SellablePlan
 from app.services.esims.esim import Esim
 from app.services.orders.show import OrderView
 from app.settings import Settings
+from app.values.locales import price_text
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 """What links start with where neither PUBLIC_URL nor a listening server says otherwise."""
@@ -87,7 +88,8 @@ class PlanSnapshot(Shape):
 
     sku: str
     name: str
-    country_iso2: str
+    country_iso2: str = Field(description="Of a plan for several countries the primary one")
+    countries: list[str] = Field(description="All that it is for, `country_iso2` first")
     data_mb: int
     validity_days: int
     price_minor: int
@@ -115,11 +117,21 @@ class PlanShape(Shape):
 
     sku: str = Field(examples=["es-5gb-30d"])
     name: str = Field(examples=["Spain 5 GB"])
-    country_iso2: str = Field(description="ISO 3166-1 alpha-2", examples=["ES"])
+    country_iso2: str = Field(
+        description="ISO 3166-1 alpha-2; of a plan for several countries the primary one", examples=["ES"]
+    )
+    countries: list[str] = Field(
+        description="All that it is for, `country_iso2` first, then in the order of the alphabet",
+        examples=[["ES", "FR", "PT"]],
+    )
     data_mb: int = Field(examples=[5120])
     validity_days: int = Field(examples=[30])
     price_minor: int = Field(description="In minor units of the currency", examples=[1290])
     currency: str = Field(description="ISO 4217", examples=["EUR"])
+    price_formatted: str = Field(
+        description="The price as it is written in the answer's `Content-Language`; white space in it doesn't break",
+        examples=["€12.90"],
+    )
     is_orderable: bool = Field(
         description="False while the configured provider has no code for it: an order is refused"
     )
@@ -178,7 +190,8 @@ def order_shape(order: OrderView, esim: Esim, base_url: str) -> OrderShape:
         id=order.id,
         status=order.status,
         sku=snapshot["sku"],
-        plan_snapshot=PlanSnapshot.model_validate(snapshot),
+        # what was sold before there were plans for regions was for one country
+        plan_snapshot=PlanSnapshot.model_validate({"countries": [snapshot["country_iso2"]]} | snapshot),
         amount_minor=order.amount_minor,
         currency=order.currency,
         customer=Customer(email=order.customer_email, name=order.customer_name),
@@ -187,14 +200,20 @@ def order_shape(order: OrderView, esim: Esim, base_url: str) -> OrderShape:
     )
 
 
-def plan_shape(plan: SellablePlan) -> PlanShape:
+def plan_shape(plan: SellablePlan, locale: str) -> PlanShape:
+    """
+    Args:
+        locale: of its formatted price, from `read_locale`.
+    """
     return PlanShape(
         sku=plan.sku,
         name=plan.name,
         country_iso2=plan.country_iso2,
+        countries=list(plan.countries),
         data_mb=plan.data_mb,
         validity_days=plan.validity_days,
         price_minor=plan.price_minor,
         currency=plan.currency,
+        price_formatted=price_text(plan.price_minor, plan.currency, locale),
         is_orderable=plan.is_orderable,
     )

@@ -29,9 +29,10 @@ def import_(
     """
     Import plans: all of the file or nothing of it.
 
-    Columns, in any order: sku, name, country_iso2, data_mb, validity_days, price_minor (1290 is 12.90), currency,
-    connected_you_plan_code, connected_you_cost_minor. An empty plan code: not sold at that provider. Plans that the file
-    doesn't mention stay as they are.
+    Columns, in any order: sku, name, country_iso2 (ES; of a plan for several countries "ES FR PT", the primary one
+    first), data_mb, validity_days, price_minor (1290 is 12.90), currency, connected_you_plan_code,
+    connected_you_cost_minor. An empty plan code: not sold at that provider. Plans that the file doesn't mention stay as
+    they are, and orders keep their plan as it was sold.
     """
     catalogue = _read_file(file)
     if yes:
@@ -174,12 +175,17 @@ def _details(diff: "Diff") -> list[list[str]]:
             [
                 "added",
                 row.sku,
-                f"{row.name}, {row.country_iso2}, {row.data_mb} MB, {row.validity_days} days, "
+                f"{row.name}, {_countries(row.countries)}, {row.data_mb} MB, {row.validity_days} days, "
                 f"{Money(row.price_minor, row.currency)}",
             ]
             for row in diff.added
         ),
     ]
+
+
+def _countries(countries: tuple[str, ...]) -> str:
+    others = len(countries) - 1
+    return countries[0] if not others else f"{countries[0]} and {others} other{'s' if others > 1 else ''}"
 
 
 def _plain(value: str | int | None) -> str:

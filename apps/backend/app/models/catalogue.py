@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, ForeignKey, Text, UniqueConstraint, func, true
+from sqlalchemy import ARRAY, BigInteger, Boolean, CheckConstraint, ForeignKey, Text, UniqueConstraint, func, true
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
@@ -10,13 +10,18 @@ from app.models.columns import BigInt, CreatedAt, Id, Instant, String
 
 
 class Plan(Base):
-    """A plan: data in one country for a number of days."""
+    """A plan: data in a country, or in several, for a number of days."""
 
     __tablename__ = "plans"
     __table_args__ = (
         UniqueConstraint("sku"),
         CheckConstraint("sku <> ''", name="sku_given"),
         CheckConstraint("country_iso2 ~ '^[A-Z]{2}$'", name="country_iso2"),
+        CheckConstraint(
+            "array_to_string(other_countries, ' ', '?') ~ '^([A-Z]{2}( [A-Z]{2})*)?$' "
+            "AND country_iso2 <> ALL (other_countries)",
+            name="other_countries",
+        ),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
         CheckConstraint("price_minor >= 0", name="price_not_negative"),
         CheckConstraint("data_mb > 0", name="data_positive"),
@@ -27,6 +32,9 @@ class Plan(Base):
     sku: Mapped[String]
     name: Mapped[String]
     country_iso2: Mapped[String]
+    """The primary one of a plan for several countries: what a provider that asks for one country is told."""
+    other_countries: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    """Where else the data can be used; empty for a plan for one country."""
     data_mb: Mapped[BigInt]
     validity_days: Mapped[int]
     price_minor: Mapped[BigInt]
@@ -48,6 +56,7 @@ class Plan(Base):
             "sku": self.sku,
             "name": self.name,
             "country_iso2": self.country_iso2,
+            "countries": [self.country_iso2, *self.other_countries],
             "data_mb": self.data_mb,
             "validity_days": self.validity_days,
             "price_minor": self.price_minor,

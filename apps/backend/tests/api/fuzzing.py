@@ -6,6 +6,7 @@ invalid stays so.
 """
 
 import re
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -13,6 +14,8 @@ import schemathesis
 from hypothesis import strategies as st
 
 from app.values.country import Country
+from app.values.locales import read_locale
+from app.values.money import currency_decimals
 
 SKU = "es-5gb-30d"
 """On sale while the tests run."""
@@ -20,6 +23,8 @@ SKU = "es-5gb-30d"
 _numbers = count(1)
 _LIKE_A_SKU = re.compile(r"[!-~]{1,64}")
 _LIKE_A_COUNTRY = re.compile(r"[A-Za-z]{2}")
+_LIKE_A_CURRENCY = re.compile(r"[A-Za-z]{3}")
+_LIKE_A_LOCALE = re.compile(r"(?=.{2,35}\Z)[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
 _LIKE_A_KEY = re.compile(r"[!#-~][!-~]{0,254}")
 
 # Addresses that mail systems take, out of those that RFC 5322 allows (`read_email` refuses quoted local parts and the like).
@@ -32,8 +37,13 @@ schemathesis.openapi.format(
 def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any], kwargs: dict[str, Any]) -> None:
     query, headers = case.query, case.headers
     body: Any = case.body
-    if _is_no_country(query.get("country")):
+    if _is_no(Country.read, _LIKE_A_COUNTRY, query.get("country")):
         query["country"] = "ES"  # of all pairs of letters 249 are countries
+    if _is_no(read_locale, _LIKE_A_LOCALE, query.get("locale")):
+        query["locale"] = "es-ES"
+    prices = {"min_price_minor", "max_price_minor"} & query.keys()
+    if _is_no(_currency, _LIKE_A_CURRENCY, query.get("currency")) or (prices and "currency" not in query):
+        query["currency"] = "EUR"
     for name, value in dict(headers or {}).items():
         if name.lower() == "idempotency-key" and isinstance(value, str) and _LIKE_A_KEY.fullmatch(value):
             headers[name] = f"key-{next(_numbers)}-".ljust(len(value), "~")  # one belongs to one body for ever
@@ -47,11 +57,16 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
         body["order_id"] = int(body["order_id"])
 
 
-def _is_no_country(text: object) -> bool:
-    if not isinstance(text, str) or not _LIKE_A_COUNTRY.fullmatch(text):
+def _is_no(read: Callable[[str], object], shape: re.Pattern[str], text: object) -> bool:
+    """Whether it has the right shape, and is none all the same."""
+    if not isinstance(text, str) or not shape.fullmatch(text):
         return False
     try:
-        Country.read(text)
+        read(text)
     except ValueError:
         return True
     return False
+
+
+def _currency(text: str) -> int:
+    return currency_decimals(text.upper())

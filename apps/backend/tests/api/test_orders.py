@@ -40,6 +40,7 @@ async def test_a_placed_order_has_the_fields_of_the_design_and_no_others(shop: S
             "sku": sku,
             "name": "Spain 5GB",
             "country_iso2": "ES",
+            "countries": ["ES"],
             "data_mb": 5120,
             "validity_days": 30,
             "price_minor": 1290,

@@ -7,9 +7,11 @@ from enum import StrEnum
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.services.catalogue.country_names import other_country_in
+from app.services.catalogue.country_names import other_country_in, region_in
+from app.services.catalogue.name_promises import broken_promises
 from app.services.catalogue.rows import CatalogueRow, code_column
 from app.services.catalogue.stored import stored_plans
+from app.services.esim_providers import providers_with_plan_codes
 from app.values.money import Money
 
 _MAX_NAMED = 5
@@ -49,8 +51,11 @@ async def check_catalogue(connection: AsyncConnection, provider: str | None) -> 
         *_without_code(on_sale, provider),
         *_sharing_a_code(on_sale),
         *_below_cost(on_sale),
+        *_for_nothing(on_sale),
         *_another_country_in_name(on_sale),
+        *_other_numbers_in_name(on_sale),
         *_codes_of_withdrawn(withdrawn),
+        *_codes_of_unknown_providers([*on_sale, *withdrawn]),
     ]
     return sorted(findings, key=lambda finding: list(Severity).index(finding.severity))
 
@@ -79,7 +84,7 @@ def _sharing_a_code(on_sale: Sequence[CatalogueRow]) -> Iterator[Finding]:
         if len(rows) < 2:
             continue
         skus = tuple(row.sku for row in rows)
-        is_one_offer = len({(row.country_iso2, row.data_mb, row.validity_days) for row in rows}) == 1
+        is_one_offer = len({(frozenset(row.countries), row.data_mb, row.validity_days) for row in rows}) == 1
         sentence = f"{_named(skus)}: the same code {external_id!r} at {provider}" + (
             "; correct it if that is not meant."
             if is_one_offer
@@ -100,14 +105,35 @@ def _below_cost(on_sale: Sequence[CatalogueRow]) -> Iterator[Finding]:
                 yield Finding("price-below-cost", Severity.WARNING, (row.sku,), sentence)
 
 
+def _for_nothing(on_sale: Sequence[CatalogueRow]) -> Iterator[Finding]:
+    if skus := [row.sku for row in on_sale if row.price_minor == 0]:
+        sentence = f"{_named(skus)}: sold for nothing; correct the price if that is not meant."
+        yield Finding("price-zero", Severity.WARNING, tuple(skus), sentence)
+
+
 def _another_country_in_name(on_sale: Sequence[CatalogueRow]) -> Iterator[Finding]:
     for row in on_sale:
-        if other := other_country_in(row.name, row.country_iso2):
+        first, *others = row.countries
+        if other := other_country_in(row.name, row.countries):
+            countries = f"countries are {' '.join(row.countries)}" if others else f"country is {first}"
             sentence = (
-                f"{row.sku}: the country is {row.country_iso2} but the name says {other} ({row.name!r}): "
-                "correct whichever is wrong."
+                f"{row.sku}: the {countries} but the name says {other} ({row.name!r}): correct whichever is wrong."
             )
-            yield Finding("country-and-name-differ", Severity.WARNING, (row.sku,), sentence)
+        elif not others and (region := region_in(row.name)):
+            sentence = (
+                f"{row.sku}: the country is {first} alone but the name says {region} ({row.name!r}): who looks for another "
+                "country doesn't find it; name all of them in country_iso2."
+            )
+        else:
+            continue
+        yield Finding("country-and-name-differ", Severity.WARNING, (row.sku,), sentence)
+
+
+def _other_numbers_in_name(on_sale: Sequence[CatalogueRow]) -> Iterator[Finding]:
+    for row in on_sale:
+        if broken := broken_promises(row):
+            sentence = f"{row.sku}: the name is {row.name!r} but {', '.join(broken)}: correct whichever is wrong."
+            yield Finding("numbers-and-name-differ", Severity.WARNING, (row.sku,), sentence)
 
 
 def _codes_of_withdrawn(withdrawn: Sequence[CatalogueRow]) -> Iterator[Finding]:
@@ -117,6 +143,20 @@ def _codes_of_withdrawn(withdrawn: Sequence[CatalogueRow]) -> Iterator[Finding]:
             "nothing to do (import the plan again to sell it again)."
         )
         yield Finding("code-of-withdrawn-plan", Severity.NOTICE, tuple(skus), sentence)
+
+
+def _codes_of_unknown_providers(rows: Sequence[CatalogueRow]) -> Iterator[Finding]:
+    known = providers_with_plan_codes()
+    skus_of: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for provider in row.codes.keys() - set(known):
+            skus_of[provider].append(row.sku)
+    for provider, skus in sorted(skus_of.items()):
+        sentence = (
+            f"{_named(skus)}: codes of {provider}, a provider that this release doesn't have; "
+            "nothing reads them, and no export states them."
+        )
+        yield Finding("code-of-unknown-provider", Severity.NOTICE, tuple(skus), sentence)
 
 
 def _named(skus: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
-"""Whether a plan's name speaks of another country than its own. English names only, and rather silent than wrong."""
+"""Whether a plan's name speaks of other countries than its own. English names only, and rather silent than wrong."""
 
 import re
+from collections.abc import Collection
 from functools import cache
 from typing import Final
 
@@ -21,24 +22,37 @@ _ALSO_CALLED: Final = {
 }
 # Names that are at least as often something else: persons, states of the USA, parts of other names.
 _AMBIGUOUS: Final = frozenset({"Chad", "Georgia", "Guinea", "Jersey", "Jordan", "Niger", "Dominica", "Mali", "Congo"})
-_REGION = re.compile(
-    r"\b(?:Africa|Asia|Balkans?|Benelux|Caribbean|Countries|Europe|EU|Global|Gulf|International|Latin|Nordics?|Oceania|"
-    r"Regional|Roaming|Scandinavia|World|Worldwide|Zone)\b",
-    re.IGNORECASE,
+_SEVERAL_COUNTRIES = (
+    "Africa|Asia|Balkans?|Benelux|Caribbean|Europe|Global|Gulf|Latin|Nordics?|Oceania|Scandinavia|World|Worldwide"
+)
+_REGION = re.compile(rf"\b(?:{_SEVERAL_COUNTRIES})\b", re.IGNORECASE)
+_PERHAPS_A_REGION = re.compile(
+    rf"\b(?:{_SEVERAL_COUNTRIES}|Countries|EU|International|Regional|Roaming|Zone)\b", re.IGNORECASE
 )
 
 
-def other_country_in(name: str, country_iso2: str) -> str | None:
+def other_country_in(name: str, countries: Collection[str]) -> str | None:
     """
     The one other country's English name that a plan's name holds, as it stands there.
 
-    None where the name holds its own country's, none, more than one (a plan for a region), or a word for a region.
+    None where the name holds one of its own countries', none, more than one (a plan for a region), or a word for a region.
     """
-    pattern, countries = _names()
-    found: dict[str, str] = {countries[match.casefold()]: match for match in pattern.findall(name)}
-    if len(found) != 1 or country_iso2 in found or _REGION.search(name):
+    found = _countries_in(name)
+    if len(found) != 1 or not found.keys().isdisjoint(countries) or _PERHAPS_A_REGION.search(name):
         return None
     return next(iter(found.values()))
+
+
+def region_in(name: str) -> str | None:
+    """The word for a region that a plan's name holds, as it stands there; None where it holds a country's name, too."""
+    word = _REGION.search(name)
+    return None if word is None or _countries_in(name) else word[0]
+
+
+def _countries_in(name: str) -> dict[str, str]:
+    """Code → as it stands there."""
+    pattern, countries = _names()
+    return {countries[match.casefold()]: match for match in pattern.findall(name)}
 
 
 @cache

@@ -1,7 +1,8 @@
 """The catalogue's CSV file: bytes ↔ rows. Pure.
 
 Header: `sku,name,country_iso2,data_mb,validity_days,price_minor,currency`, and for a provider `<provider>_plan_code`
-and `<provider>_cost_minor`, lower case, in any order. An empty plan code: not sold at that provider.
+and `<provider>_cost_minor`, lower case, in any order. An empty plan code: not sold at that provider. `country_iso2` of a plan
+for several countries: `ES FR PT`, the primary one first.
 """
 
 import csv
@@ -72,7 +73,7 @@ def write_catalogue(rows: Sequence[CatalogueRow], providers: Sequence[str]) -> s
     for row in rows:
         codes = [row.codes.get(provider) for provider in providers]
         of_providers = [cell for code in codes for cell in ((code.external_id, code.cost_minor) if code else ("", ""))]
-        writer.writerow([*(getattr(row, column) for column in PLAN_COLUMNS), *of_providers])
+        writer.writerow([*(row.cell(column) for column in PLAN_COLUMNS), *of_providers])
     return file.getvalue()
 
 
@@ -99,7 +100,7 @@ def _read_row(line: Line, layout: _Providers, lines_of_skus: dict[str, int]) -> 
     row = CatalogueRow(
         sku=sku,
         name=line.take("name", fields.read_name, ""),
-        country_iso2=line.take("country_iso2", fields.read_country, ""),
+        countries=line.take("country_iso2", fields.read_countries, ()),
         data_mb=line.take("data_mb", fields.read_data_mb, 0),
         validity_days=line.take("validity_days", fields.read_validity_days, 0),
         price_minor=line.take("price_minor", read_amount, 0),

@@ -100,7 +100,7 @@ def _change(file: CatalogueFile, stored: StoredPlan, row: CatalogueRow) -> PlanC
     if after == before and stored.is_on_sale:
         return None
     pairs: list[tuple[str, str | int | None, str | int | None]] = [
-        (column, getattr(before, column), getattr(after, column)) for column in PLAN_COLUMNS
+        (column, before.cell(column), after.cell(column)) for column in PLAN_COLUMNS
     ]
     if not stored.is_on_sale:
         pairs.append(("is_on_sale", "no", "yes"))

@@ -24,6 +24,7 @@ MAX_VALIDITY_DAYS: Final = 3650
 _SKU = re.compile(rf"(?!\.{{1,2}}\Z)[A-Za-z0-9._~!$&'()*+,;=:@-]{{1,{MAX_SKU_LENGTH}}}")
 _NEGATIVE = re.compile(r"-[0-9][0-9.,]*")
 _DECIMAL = re.compile(r"([0-9]+)[.,]([0-9]+)")
+_BETWEEN_COUNTRIES = re.compile(r"[\s,;|/]+")
 _LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
 # Control characters, lone surrogates (they have no bytes), Unicode's own line and paragraph separators.
 _REFUSED_CATEGORIES: Final = frozenset(("Cc", "Cs", "Zl", "Zp"))
@@ -54,10 +55,23 @@ def read_plan_code(text: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def read_country(text: str) -> str:
-    """ISO 3166-1 alpha-2, either case."""
-    if not text:
+def read_countries(text: str) -> tuple[str, ...]:
+    """
+    One country, or several with white space, commas, semicolons, bars or slashes between them; ISO 3166-1 alpha-2, either case.
+
+    Returns:
+        The first as it stands there, it is the primary one; the others in the order of the alphabet.
+    """
+    written = [word for word in _BETWEEN_COUNTRIES.split(text) if word]
+    if not written:
         raise ValueError("is missing")
+    first, *others = [_read_country(word) for word in written]
+    if twice := [country for country in dict.fromkeys(others) if country == first or others.count(country) > 1]:
+        raise ValueError(f"{twice[0]} is there twice")
+    return first, *sorted(others)
+
+
+def _read_country(text: str) -> str:
     try:
         return Country.read(text).alpha_2
     except ValueError:

@@ -57,13 +57,21 @@ _CODE = _given(sku=Text, provider=Text, external_id=Text, cost_minor=BigInteger)
 
 # Conflicts with itself and with nothing that orders do: a foreign key's check needs less (PostgreSQL, table 13.2).
 _LOCK = text("LOCK TABLE plans, plan_codes IN SHARE ROW EXCLUSIVE MODE")
-_ADD = insert(Plan).from_select(list(PLAN_COLUMNS), select(*_PLAN.c))
+_MOST_COUNTRIES = 1000
+"""More than ISO 3166-1 has; a slice ends where its array does."""
+
+# PostgreSQL unfolds no arrays of different lengths; so the countries come as the file writes them.
+_countries = func.string_to_array(_PLAN.c.country_iso2, " ", type_=ARRAY(Text))
+_PLAN_VALUES = {name: _PLAN.c[name] for name in PLAN_COLUMNS} | {
+    "country_iso2": _countries[1],
+    "other_countries": _countries[2:_MOST_COUNTRIES],
+}
+_ADD = insert(Plan).from_select(list(_PLAN_VALUES), select(*_PLAN_VALUES.values()).select_from(_PLAN))
 _CHANGE = (
     update(Plan)
     .where(Plan.sku == _PLAN.c.sku)
-    .values(
-        {name: _PLAN.c[name] for name in PLAN_COLUMNS if name != "sku"} | {"is_on_sale": True, "updated_at": func.now()}
-    )
+    .values({name: value for name, value in _PLAN_VALUES.items() if name != "sku"})
+    .values(is_on_sale=True, updated_at=func.now())
 )
 _WITHDRAW = (
     update(Plan)
@@ -163,4 +171,4 @@ async def _write_codes(connection: AsyncConnection, diff: Diff) -> None:
 
 
 def _plan_arrays(rows: Sequence[CatalogueRow]) -> dict[str, list[Any]]:
-    return {f"all_{name}": [getattr(row, name) for row in rows] for name in PLAN_COLUMNS}
+    return {f"all_{name}": [row.cell(name) for row in rows] for name in PLAN_COLUMNS}

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, bindparam, select
+from sqlalchemy import BigInteger, Boolean, ColumnElement, Row, Select, Text, and_, any_, bindparam, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import Plan, PlanCode
@@ -24,6 +25,8 @@ class SellablePlan:
     sku: str
     name: str
     country_iso2: str
+    countries: tuple[str, ...]
+    """All that it is for, `country_iso2` first."""
     data_mb: int
     validity_days: int
     price_minor: int
@@ -31,6 +34,26 @@ class SellablePlan:
     updated_at: datetime
     is_orderable: bool
     """False where the provider it was asked for needs a code and the catalogue has none: an order would be refused."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFilter:
+    """Which plans somebody wants to see; None where it is all the same. Bounds are inclusive."""
+
+    country_iso2: str | None = None
+    """Upper case; also one of several that a plan is for."""
+    min_data_mb: int | None = None
+    max_data_mb: int | None = None
+    min_validity_days: int | None = None
+    max_validity_days: int | None = None
+    currency: str | None = None
+    """Upper case. Without it the bounds of the price compare yen with euros."""
+    min_price_minor: int | None = None
+    max_price_minor: int | None = None
+    is_orderable: bool | None = None
+
+    def given(self) -> dict[str, Any]:
+        return {name: value for name in self.__slots__ if (value := getattr(self, name)) is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +77,29 @@ _COLUMNS: Sequence[Any] = (*_PLAN, _external_id)
 _ON_SALE = select(*_COLUMNS).where(Plan.is_on_sale)
 _BY_SKU = _ON_SALE.where(Plan.sku == bindparam("sku"))
 _PAGE = _ON_SALE.where(Plan.id > bindparam("after_id")).order_by(Plan.id).limit(bindparam("limit", type_=BigInteger))
-_PAGE_OF_COUNTRY = _PAGE.where(Plan.country_iso2 == bindparam("country_iso2"))
+
+_country = bindparam("country_iso2", type_=Text)
+_orderable = or_(
+    bindparam("provider", type_=Text).is_(None),
+    select(PlanCode.plan_id).where(PlanCode.plan_id == Plan.id, PlanCode.provider == bindparam("provider")).exists(),
+)
+_CONDITIONS: dict[str, ColumnElement[bool]] = {
+    "country_iso2": or_(Plan.country_iso2 == _country, _country == any_(Plan.other_countries)),
+    "min_data_mb": Plan.data_mb >= bindparam("min_data_mb"),
+    "max_data_mb": Plan.data_mb <= bindparam("max_data_mb"),
+    "min_validity_days": Plan.validity_days >= bindparam("min_validity_days"),
+    "max_validity_days": Plan.validity_days <= bindparam("max_validity_days"),
+    "currency": Plan.currency == bindparam("currency"),
+    "min_price_minor": Plan.price_minor >= bindparam("min_price_minor"),
+    "max_price_minor": Plan.price_minor <= bindparam("max_price_minor"),
+    "is_orderable": _orderable == bindparam("is_orderable", type_=Boolean),
+}
+
+
+@cache
+def _page_of(filters: frozenset[str]) -> Select[Any]:
+    """The statement for these filters; to build one takes longer than to run it."""
+    return _PAGE.where(and_(True, *(_CONDITIONS[name] for name in sorted(filters))))
 
 
 async def plan_for_sale(connection: AsyncConnection, sku: str, provider: str | None) -> PlanForSale | None:
@@ -81,8 +126,8 @@ async def plan_by_sku(connection: AsyncConnection, sku: str, provider: str | Non
 async def list_plans(
     connection: AsyncConnection,
     provider: str | None,
+    wanted: PlanFilter | None = None,
     *,
-    country_iso2: str | None = None,
     after_id: int = 0,
     limit: int | None = None,
 ) -> list[SellablePlan]:
@@ -91,15 +136,13 @@ async def list_plans(
 
     Args:
         provider: as in `plan_for_sale`.
-        country_iso2: only plans for this country, upper case.
+        wanted: None for all.
         after_id: the last id of the page before.
         limit: how many at most, None for all.
     """
-    values = {"provider": provider, "after_id": after_id, "limit": limit}
-    if country_iso2 is None:
-        result = await connection.execute(_PAGE, values)
-    else:
-        result = await connection.execute(_PAGE_OF_COUNTRY, {**values, "country_iso2": country_iso2})
+    given = wanted.given() if wanted else {}
+    values = {"provider": provider, "after_id": after_id, "limit": limit, **given}
+    result = await connection.execute(_page_of(frozenset(given)), values)
     return [_sellable(row, provider) for row in result]
 
 
@@ -115,6 +158,7 @@ def _sellable(row: Row[Any], provider: str | None) -> SellablePlan:
         sku=row.sku,
         name=row.name,
         country_iso2=row.country_iso2,
+        countries=(row.country_iso2, *row.other_countries),
         data_mb=row.data_mb,
         validity_days=row.validity_days,
         price_minor=row.price_minor,

@@ -20,7 +20,8 @@ class CatalogueRow:
 
     sku: str
     name: str
-    country_iso2: str
+    countries: tuple[str, ...]
+    """At least one: the primary one first, the others in the order of the alphabet."""
     data_mb: int
     validity_days: int
     price_minor: int
@@ -29,6 +30,11 @@ class CatalogueRow:
     """By provider ("CONNECTED_YOU"); a provider that isn't here does not sell the plan."""
     line: int = field(default=0, compare=False)
     """Where it stands in the file (1 is the header's line), 0 for a stored plan."""
+
+    def cell(self, column: str) -> str | int:
+        """What the file says in one of PLAN_COLUMNS: of several countries, `ES FR PT`."""
+        value: str | int = " ".join(self.countries) if column == "country_iso2" else getattr(self, column)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,12 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.models import Plan, PlanCode
 from app.services.catalogue.csv_file import write_catalogue
 from app.services.catalogue.diff import StoredPlan
-from app.services.catalogue.rows import PLAN_COLUMNS, CatalogueRow, ProviderCode
+from app.services.catalogue.rows import CatalogueRow, ProviderCode
 
 _COLUMNS: Sequence[Any] = (
     Plan.sku,
     Plan.name,
     Plan.country_iso2,
+    Plan.other_countries,
     Plan.data_mb,
     Plan.validity_days,
     Plan.price_minor,
@@ -36,8 +37,17 @@ async def stored_plans(connection: AsyncConnection) -> dict[str, StoredPlan]:
     for row in await connection.execute(_ALL):
         if row.sku not in plans:
             codes = {}
-            values = {name: getattr(row, name) for name in PLAN_COLUMNS}
-            plans[row.sku] = StoredPlan(CatalogueRow(**values, codes=codes), row.is_on_sale)
+            plan = CatalogueRow(
+                sku=row.sku,
+                name=row.name,
+                countries=(row.country_iso2, *row.other_countries),
+                data_mb=row.data_mb,
+                validity_days=row.validity_days,
+                price_minor=row.price_minor,
+                currency=row.currency,
+                codes=codes,
+            )
+            plans[row.sku] = StoredPlan(plan, row.is_on_sale)
         if row.provider is not None:
             codes[row.provider] = ProviderCode(row.external_id, row.cost_minor)
     return plans

@@ -5,12 +5,14 @@ import pytest
 from app.db import Database
 from app.services.catalogue.checking import Finding, check_catalogue
 from app.services.catalogue.country_names import other_country_in
-from tests.services.catalogue.files import a_file, a_line, importing
+from tests.services.catalogue.files import HEADER, a_file, a_line, importing
 
 
-async def findings(db: Database, *lines: str, provider: str | None = "CONNECTED_YOU") -> list[Finding]:
+async def findings(
+    db: Database, *lines: str, provider: str | None = "CONNECTED_YOU", header: str = HEADER
+) -> list[Finding]:
     if lines:
-        await importing(db, a_file(*lines))
+        await importing(db, a_file(*lines, header=header))
     async with db.read() as connection:
         return await check_catalogue(connection, provider)
 
@@ -34,11 +36,13 @@ async def test_a_provider_that_needs_no_codes_misses_none(db: Database) -> None:
     assert await findings(db, a_line(connected_you_plan_code="", connected_you_cost_minor=""), provider=None) == []
 
 
-@pytest.mark.parametrize(("data_mb", "severity"), [("5120", "warning"), ("10240", "error")])
+@pytest.mark.parametrize(
+    ("other", "severity"), [({}, "warning"), ({"data_mb": "10240"}, "error"), ({"country_iso2": "ES PT"}, "error")]
+)
 async def test_two_plans_with_one_code_are_an_error_where_they_promise_different_things(
-    db: Database, data_mb: str, severity: str
+    db: Database, other: dict[str, str], severity: str
 ) -> None:
-    (found,) = await findings(db, a_line(sku="a"), a_line(sku="b", data_mb=data_mb))
+    (found,) = await findings(db, a_line(sku="a"), a_line(**{"sku": "b", "name": "Spain"} | other))
     assert (found.code, found.severity, found.skus) == ("code-shared", severity, ("a", "b"))
 
 
@@ -51,6 +55,40 @@ async def test_a_price_below_cost_is_told_in_money(db: Database) -> None:
 async def test_a_name_of_another_country_is_a_warning(db: Database) -> None:
     (found,) = await findings(db, a_line(name="Portugal 5 GB"))
     assert (found.code, found.severity, found.skus) == ("country-and-name-differ", "warning", ("es-5gb",))
+
+
+async def test_a_plan_sold_for_nothing_is_a_warning(db: Database) -> None:
+    (found,) = await findings(db, a_line(price_minor="0", connected_you_cost_minor=""))
+    assert (found.code, found.severity, found.skus) == ("price-zero", "warning", ("es-5gb",))
+
+
+@pytest.mark.parametrize(
+    ("name", "countries", "is_found"),
+    [
+        ("Portugal 5 GB", "ES FR", True),
+        ("Portugal 5 GB", "ES PT", False),
+        ("Spain 5 GB", "ES PT", False),
+        ("Europe 5 GB", "ES", True),
+        ("Europe 5 GB", "ES FR PT", False),
+        ("Spain 5 GB (Europe)", "ES", False),
+    ],
+)
+async def test_a_name_of_a_region_or_country_that_the_plan_is_not_for_is_a_warning(
+    db: Database, name: str, countries: str, is_found: bool
+) -> None:
+    found = [finding.code for finding in await findings(db, a_line(name=name, country_iso2=countries))]
+    assert found == ["country-and-name-differ"] * is_found
+
+
+async def test_a_name_that_promises_other_numbers_is_a_warning(db: Database) -> None:
+    (found,) = await findings(db, a_line(name="Spain 3 GB 7 days"))
+    assert (found.code, found.severity) == ("numbers-and-name-differ", "warning")
+    assert "'Spain 3 GB 7 days' but data_mb is 5120, validity_days is 30: " in found.sentence
+
+
+async def test_codes_of_a_provider_that_there_is_not_are_noticed(db: Database) -> None:
+    (found,) = await findings(db, a_line() + ",O-1", header=HEADER + ",other_plan_code")
+    assert (found.code, found.severity, found.skus) == ("code-of-unknown-provider", "notice", ("es-5gb",))
 
 
 async def test_codes_of_withdrawn_plans_are_only_noticed(db: Database) -> None:
@@ -97,4 +135,4 @@ async def test_errors_stand_first(db: Database) -> None:
     ],
 )
 def test_only_one_other_country_in_a_name_counts(name: str, country: str, other: str | None) -> None:
-    assert other_country_in(name, country) == other
+    assert other_country_in(name, {country}) == other

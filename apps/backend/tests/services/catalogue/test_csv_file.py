@@ -10,7 +10,7 @@ from app.services.catalogue.rows import CatalogueFile, CatalogueRow, ProviderCod
 from tests.services.catalogue.files import HEADER, PROVIDERS, a_file, a_line, many_lines, reading
 
 SPAIN = CatalogueRow(
-    "es-5gb", "Spain 5 GB", "ES", 5120, 30, 1290, "EUR", {"CONNECTED_YOU": ProviderCode("CY-ES-5GB", 640)}
+    "es-5gb", "Spain 5 GB", ("ES",), 5120, 30, 1290, "EUR", {"CONNECTED_YOU": ProviderCode("CY-ES-5GB", 640)}
 )
 
 
@@ -73,6 +73,14 @@ def test_an_empty_plan_code_means_not_sold_there() -> None:
     assert row.codes == {}
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["PT ES FR", "pt fr es", "PT|ES|FR", '"PT, ES, FR"', "PT/ES/FR", '"PT;ES;FR"', '"PT\nES\nFR"', " PT  ES | FR ;"],
+)
+def test_a_plan_for_several_countries_names_the_primary_one_first(text: str) -> None:
+    assert reading(a_file(a_line(country_iso2=text))).rows[0].countries == ("PT", "ES", "FR")
+
+
 def test_only_the_providers_with_columns_are_stated() -> None:
     file = reading(
         a_file("es-5gb,Spain,ES,1,1,0,EUR,O-1", header=",".join([*HEADER.split(",")[:7], "other_plan_code"]))
@@ -105,6 +113,11 @@ CELLS: list[tuple[dict[str, str], str]] = [
     ({"country_iso2": ""}, "country_iso2: is missing"),
     ({"country_iso2": "XK"}, "country_iso2: XK is not a country code of ISO 3166-1 alpha-2, such as ES"),
     ({"country_iso2": "ESP"}, "country_iso2: ESP is not a country code of ISO 3166-1 alpha-2, such as ES"),
+    ({"country_iso2": "|"}, "country_iso2: is missing"),
+    ({"country_iso2": "ES PT ES"}, "country_iso2: ES is there twice"),
+    ({"country_iso2": "ES PT FR pt"}, "country_iso2: PT is there twice"),
+    ({"country_iso2": "ES EU"}, "country_iso2: EU is not a country code of ISO 3166-1 alpha-2, such as ES"),
+    ({"country_iso2": "ESPT"}, "country_iso2: ESPT is not a country code of ISO 3166-1 alpha-2, such as ES"),
     ({"data_mb": ""}, "data_mb: is missing"),
     ({"data_mb": "0"}, "data_mb: 0 must be at least 1"),
     ({"data_mb": "5.5"}, "data_mb: 5.5 is not a whole number of megabytes: write digits only"),
@@ -294,5 +307,5 @@ def test_a_file_beyond_the_limit_of_bytes_is_refused_unread() -> None:
 
 
 def test_what_is_written_is_read_as_the_same_rows() -> None:
-    rows = (SPAIN, CatalogueRow("x", 'a "b", c; d', "JP", 1, 1, 0, "JPY", {"OTHER": ProviderCode("=1+1")}))
+    rows = (SPAIN, CatalogueRow("x", 'a "b", c; d', ("JP",), 1, 1, 0, "JPY", {"OTHER": ProviderCode("=1+1")}))
     assert reading(write_catalogue(rows, PROVIDERS).encode()).rows == rows

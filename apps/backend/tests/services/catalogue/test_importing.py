@@ -67,6 +67,20 @@ async def test_every_column_of_a_plan_can_change(db: Database) -> None:
         assert (await stored_plans(connection))["es-5gb"].row == reading(changed).rows[0]
 
 
+async def test_a_plan_may_become_one_for_a_region_and_go_back(db: Database) -> None:
+    for before, after in (("ES", "ES FR PT"), ("ES FR PT", "PT ES"), ("PT ES", "PT")):
+        await importing(db, a_file(a_line(country_iso2=before)))
+        diff = await importing(db, a_file(a_line(country_iso2=after)))
+        assert diff.changed[0].fields == (FieldChange("country_iso2", before, after),)
+        async with db.read() as connection:
+            assert (await stored_plans(connection))["es-5gb"].row.countries == tuple(after.split())
+
+
+async def test_the_other_countries_in_another_order_are_no_change(db: Database) -> None:
+    await importing(db, a_file(a_line(country_iso2="ES FR PT")))
+    assert (await importing(db, a_file(a_line(country_iso2="ES PT FR")))).is_empty
+
+
 async def test_the_same_file_again_changes_nothing_and_leaves_no_trace(db: Database) -> None:
     await importing(db, a_file(a_line()))
     diff = await importing(db, a_file(a_line()), replacing=True)

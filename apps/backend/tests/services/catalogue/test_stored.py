@@ -17,7 +17,9 @@ _rows = st.builds(
     CatalogueRow,
     sku=st.from_regex(r"[!-~]{1,64}", fullmatch=True).filter(is_sku),
     name=_text.filter(lambda text: len(text) <= 200),
-    country_iso2=st.sampled_from(["ES", "JP", "NA"]),
+    countries=st.lists(st.sampled_from(["ES", "FR", "JP", "NA", "PT"]), min_size=1, unique=True).map(
+        lambda countries: (countries[0], *sorted(countries[1:]))
+    ),
     data_mb=st.integers(1, 10**9),
     validity_days=st.integers(1, 3650),
     price_minor=_amounts,
@@ -56,6 +58,6 @@ async def test_withdrawn_plans_are_not_exported(db: Database) -> None:
 
 
 def test_a_file_states_only_its_own_providers() -> None:
-    row = CatalogueRow("a", "A", "ES", 1, 1, 1, "EUR", {"OTHER": ProviderCode("O")})
-    file = CatalogueFile((CatalogueRow("a", "A", "ES", 1, 1, 1, "EUR"),), ("CONNECTED_YOU",), ())
+    row = CatalogueRow("a", "A", ("ES",), 1, 1, 1, "EUR", {"OTHER": ProviderCode("O")})
+    file = CatalogueFile((CatalogueRow("a", "A", ("ES",), 1, 1, 1, "EUR"),), ("CONNECTED_YOU",), ())
     assert compare(file, {"a": StoredPlan(row, True)}, replacing=False).is_empty
