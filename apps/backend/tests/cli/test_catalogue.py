@@ -44,7 +44,7 @@ def test_the_example_is_imported_is_in_order_and_comes_back_as_it_was(database_u
     done = tribi(database_url, "catalogue", "import", str(EXAMPLE), "--yes")
     assert (done.returncode, done.stderr) == (0, "")
     assert "added es-5gb-30d: Spain 5 GB, ES, 5120 MB, 30 days, 12.90 EUR" in done.stdout
-    assert done.stdout.endswith("Imported: 12 added, 0 changed, 0 unchanged, 0 withdrawn.\n")
+    assert done.stdout.endswith("Imported: 13 added, 0 changed, 0 unchanged, 0 withdrawn.\n")
     done = tribi(database_url, "catalogue", "check")
     assert (done.returncode, done.stdout) == (0, "The catalogue is in order.\n")
     tribi(database_url, "catalogue", "export", str(tmp_path / "out.csv"))
@@ -57,7 +57,7 @@ def test_off_a_terminal_nothing_is_imported_without_yes(database_url: str) -> No
     line = f"tribi catalogue import {EXAMPLE} --yes --replace"
     assert done.returncode == 1
     assert done.stderr == f"tribi: nothing was imported; to import this, type: {line}\n"
-    assert "To import: 12 added" in done.stdout
+    assert "To import: 13 added" in done.stdout
     assert skus(database_url) == []
 
 
@@ -105,7 +105,7 @@ def test_check_ends_with_1_on_an_error(database_url: str) -> None:
     assert [finding["code"] for finding in json.loads(done.stdout)] == ["no-plans"]
 
 
-@pytest.mark.parametrize(("answer", "status", "imported"), [("y", 0, 12), ("", 1, 0), ("n", 1, 0)])
+@pytest.mark.parametrize(("answer", "status", "imported"), [("y", 0, 13), ("", 1, 0), ("n", 1, 0)])
 def test_on_a_terminal_it_shows_and_asks(database_url: str, answer: str, status: int, imported: int) -> None:
     returned, screen = on_a_terminal(database_url, "catalogue", "import", str(EXAMPLE), answer=answer)
     assert (returned, len(skus(database_url))) == (status, imported), screen
