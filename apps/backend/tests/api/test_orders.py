@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from app.models import EsimProfile, IdempotencyKey, Order, Plan, PlanCode
 from tests.api.serving import Shop, a_name, a_wish
 from tests.builders import a_key, a_plan
+from tests.stand_in import StandIn
 
 ESIM_FIELDS = {
     "id", "order_id", "status", "is_live", "provider", "provider_reference", "provisioned_at", "activation_code",
@@ -63,6 +64,25 @@ async def test_a_placed_order_has_the_fields_of_the_design_and_no_others(shop: S
         "confirmation_code_required": False,
         "warnings": [],
     }
+
+
+async def test_an_order_of_a_region_keeps_its_countries_and_the_provider_is_told_the_primary_one(
+    live_shop: Shop, supplier: StandIn
+) -> None:
+    order = await live_shop.ordered(country_iso2="PT", other_countries=["ES", "FR"])
+    snapshot = order["plan_snapshot"]
+    assert (snapshot["country_iso2"], snapshot["countries"]) == ("PT", ["PT", "ES", "FR"])
+    await live_shop.activate(order["id"])
+    (request,) = supplier.requests_for(f"order-{order['id']}")
+    assert request.json()["countryIso2"] == "PT"
+
+
+async def test_an_order_from_before_there_were_regions_was_for_one_country(shop: Shop) -> None:
+    order = await shop.ordered()
+    older = {name: value for name, value in order["plan_snapshot"].items() if name != "countries"}
+    async with shop.db.begin() as connection:
+        await connection.execute(update(Order).where(Order.id == order["id"]).values(plan_snapshot=older))
+    assert (await shop.get(f"/api/orders/{order['id']}")).json()["plan_snapshot"]["countries"] == ["ES"]
 
 
 async def test_an_order_is_looked_at_as_it_was_placed(shop: Shop) -> None:
