@@ -41,14 +41,16 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
     get_esim_provider,
+    one_post,
     plan_code_provider,
 )
-from app.services.esim_providers.connected_you import build_connected_you, wire
-from app.services.esim_providers.connected_you.client import ConnectedYou, retry_after_seconds
+from app.services.esim_providers.connected_you import build_connected_you
+from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esim_providers.connected_you.payloads import read_delivered
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esim_providers.contract import MAX_ANSWER_BYTES, MAX_QUOTED_CHARS, Dedupe, Lookup, operators_message
 from app.services.esim_providers.local import Local
+from app.services.esim_providers.statuses import retry_after_seconds
 from app.settings import BACKEND_DIR, Settings
 from tests import provider_cases as cases
 from tests.stand_in import Issued, Seen, StandIn, respond
@@ -924,7 +926,7 @@ async def test_connected_you_that_refuses_connections_was_sent_nothing(live: Con
 async def test_connected_you_that_is_being_restarted_is_asked_once_more(
     monkeypatch: pytest.MonkeyPatch, live: ConnectedYou, supplier: StandIn
 ) -> None:
-    monkeypatch.setattr(wire, "_RETRY_PAUSE_S", (1.0, 1.0))
+    monkeypatch.setattr(one_post, "_RETRY_PAUSE_S", (1.0, 1.0))
     supplier.refuse_for(0.05)
     await bought(live)
     assert supplier.request_count == 1

@@ -13,8 +13,9 @@ from typing import Any
 
 from app.house import House
 from app.services.esim_providers import PreparedOrder
-from app.services.esim_providers.connected_you.client import Exchange, Line
+from app.services.esim_providers.connected_you.client import Line
 from app.services.esim_providers.connected_you.wire import Wire
+from app.services.esim_providers.statuses import Exchange
 from tests.chaos.oracle import Evidence, judge
 from tests.chaos.outcome import Outcome, Tick
 from tests.chaos.purchases import API_KEY, a_desk, house_of, unforeseen

@@ -18,7 +18,8 @@ from app.errors import TribiError
 from app.house import House
 from app.models import EsimProfile, ProvisioningAttempt
 from app.services.esim_providers import Answer, EsimProvisioningError, PreparedOrder
-from app.services.esim_providers.connected_you.client import ConnectedYou, Exchange, Line
+from app.services.esim_providers.connected_you.client import ConnectedYou, Line
+from app.services.esim_providers.statuses import Exchange
 from app.services.esims.activate import Activations
 from app.services.esims.errors import ProviderOnHold
 from app.services.esims.esim import place_of

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ESIMS = "app/services/esims"
-CONNECTED_YOU = "app/services/esim_providers/connected_you"
+PROVIDERS = "app/services/esim_providers"
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,11 @@ SABOTAGES = (
     ),
     Sabotage(
         "5xx is taken for the provider's no",
-        (Edit(f"{CONNECTED_YOU}/client.py", "if 400 <= status <= 499 and", "if 400 <= status <= 599 and"),),
+        (Edit(f"{PROVIDERS}/statuses.py", "if 400 <= status <= 499 and", "if 400 <= status <= 599 and"),),
     ),
     Sabotage(
         "another order's answer is taken",
-        (Edit(f"{CONNECTED_YOU}/payloads.py", "if echoed.strip().lower() != reference:", "if echoed == '':"),),
+        (Edit(f"{PROVIDERS}/reading.py", "if value.strip().lower() != reference:", "if value == '':"),),
     ),
     Sabotage(
         "an eSIM is delivered without its job",
@@ -121,8 +121,8 @@ SABOTAGES = (
     Sabotage(
         "connections to the provider are kept and used again",
         (
-            Edit(f"{CONNECTED_YOU}/wire.py", '            "Connection": "close",\n', ""),
-            Edit(f"{CONNECTED_YOU}/wire.py", "limit=0, force_close=True)", "limit=0, keepalive_timeout=60)"),
+            Edit(f"{PROVIDERS}/one_post.py", '            "Connection": "close",\n', ""),
+            Edit(f"{PROVIDERS}/one_post.py", "limit=0, force_close=True)", "limit=0, keepalive_timeout=60)"),
         ),
     ),
     Sabotage(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from app.services.esim_providers import Answer, PreparedOrder, SupplierOutcomeUnknown, SupplierUnreachable
-from app.services.esim_providers.connected_you.client import Exchange
+from app.services.esim_providers.statuses import Exchange
 from tests.stand_in import Issued
 from tests.stand_in.issuing import issue
 

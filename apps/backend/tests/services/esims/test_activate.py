@@ -19,6 +19,7 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
 )
+from app.services.esim_providers.connected_you import client
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims import intent
 from app.services.esims.activate import Activations
@@ -477,7 +478,7 @@ async def test_an_adapter_that_crashes_after_sending_leaves_an_unknown(
     def crash(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ConnectedYou, "_verdict", crash)
+    monkeypatch.setattr(client, "read_delivered", crash)
     order_id = await an_order(house.db)
     with pytest.raises(SupplierOutcomeUnknown):
         await activate(make_activations(provider), order_id)

@@ -18,6 +18,7 @@ from app.services.esim_providers import (
     SupplierOutcomeUnknown,
     SupplierRateLimited,
 )
+from app.services.esim_providers.connected_you import client
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims import answer, watch
 from app.services.esims.activate import Activations
@@ -212,7 +213,7 @@ async def test_a_crash_of_the_adapter_is_told_and_named_on_the_attempt(
     def crash(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(ConnectedYou, "_verdict", crash)
+    monkeypatch.setattr(client, "read_delivered", crash)
     order_id = await an_order(house.db)
     with lines() as told, pytest.raises(SupplierOutcomeUnknown):
         await activations.activate(order_id, actor="key:1")

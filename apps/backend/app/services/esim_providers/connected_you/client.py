@@ -4,15 +4,11 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from math import ceil
 from typing import ClassVar, Protocol
 
 from app.redaction import redact
 from app.services.esim_providers.connected_you.payloads import order_body, read_delivered
 from app.services.esim_providers.contract import (
-    Answer,
     Capabilities,
     Dedupe,
     Delivered,
@@ -21,26 +17,9 @@ from app.services.esim_providers.contract import (
     PreparedOrder,
     ProvisionRequest,
     SupplierNotConfigured,
-    SupplierOutcomeUnknown,
-    SupplierRateLimited,
-    SupplierRefused,
     operators_message,
 )
-
-LONGEST_RETRY_AFTER_S = 24 * 3600
-"""A supplier's `Retry-After` is believed up to a day: a typo of theirs may not close the shop for a year."""
-
-_ABOUT_OUR_ACCOUNT = frozenset({401, 402, 403})
-_SAYS_NOTHING = frozenset({408, 409, 425})
-"""4xx that don't tell whether the order was taken: the server gave up waiting, saw a conflict, or fears a replay."""
-
-
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """One answer of the supplier, and its `Retry-After` header as received."""
-
-    answer: Answer
-    retry_after: str | None = None
+from app.services.esim_providers.statuses import Exchange, raise_unless_successful
 
 
 class Line(Protocol):
@@ -106,7 +85,8 @@ class ConnectedYou:
         """As `EsimProvider.provision`."""
         try:
             exchange = await self.line.send(order, may_send)
-            return self._verdict(order, exchange)
+            raise_unless_successful(exchange, "ConnectedYou", order.reference)
+            return read_delivered(exchange.answer, order.reference)
         except EsimProvisioningError as error:
             # Their words stand in the message; whoever prints it may not have to know what in them is secret.
             known = self._known_secrets(order)
@@ -116,45 +96,9 @@ class ConnectedYou:
     async def close(self) -> None:
         await self.line.close()
 
-    def _verdict(self, order: PreparedOrder, exchange: Exchange) -> Delivered:
-        answer, status = exchange.answer, exchange.answer.status
-        if status is None or 200 <= status <= 299:
-            return read_delivered(answer, order.reference)
-        if status == 429:
-            raise SupplierRateLimited(
-                "ConnectedYou takes no more orders for now",
-                answer=answer,
-                retry_after_s=retry_after_seconds(exchange.retry_after),
-            )
-        if 400 <= status <= 499 and status not in _SAYS_NOTHING:
-            raise SupplierRefused(
-                f"ConnectedYou refused {order.reference}",
-                answer=answer,
-                concerns_account=status in _ABOUT_OUR_ACCOUNT,
-            )
-        raise SupplierOutcomeUnknown(f"ConnectedYou gave no clear answer for {order.reference}", answer=answer)
-
     def _known_secrets(self, order: PreparedOrder) -> tuple[str, ...]:
         customer = json.loads(order.body)["customer"]
         # An order that is sent again may have been prepared under another partner id.
         return tuple(
             filter(None, (self.api_key, self.partner_id, order.partner_id, customer["email"], customer["name"]))
         )
-
-
-def retry_after_seconds(header: str | None, *, now: datetime | None = None) -> int | None:
-    """
-    Reads `Retry-After` (RFC 9110 section 10.2.3): seconds or an HTTP date.
-
-    Returns:
-        Whole seconds from now, 0 to LONGEST_RETRY_AFTER_S; None where the header is absent or unreadable.
-    """
-    text = (header or "").strip()
-    if text.isascii() and text.isdigit():
-        return min(int(text.lstrip("0")[:9] or "0"), LONGEST_RETRY_AFTER_S)
-    try:
-        at = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return max(0, min(ceil((at - (now or datetime.now(UTC))).total_seconds()), LONGEST_RETRY_AFTER_S))

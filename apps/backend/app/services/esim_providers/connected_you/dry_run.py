@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import structlog
 
-from app.services.esim_providers.connected_you.client import Exchange
 from app.services.esim_providers.contract import Answer, PreparedOrder
+from app.services.esim_providers.statuses import Exchange
 from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
 
