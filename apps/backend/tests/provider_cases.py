@@ -163,6 +163,9 @@ UNKNOWN: set[str] = {
     *("same_reference", "same_all"),
 }
 
+ABOUT_DATA = {"data_twice"}
+"""Of the faults that any supplier may have, those that name a member of ConnectedYou's answer after all."""
+
 DEPENDS_ON_THE_PARSER = {"chunked_twice", "header_folded", "bare_lf", "length_twice", "status_line_version"}
 """
 Delivered or unknown: aiohttp's two HTTP parsers, the compiled and the other, take these for broken or not. Neither answer

@@ -8,17 +8,16 @@ import itertools
 import json
 import os
 import re
-import ssl
 import time
 import tracemalloc
 import unicodedata
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import uvloop
@@ -30,7 +29,6 @@ from structlog.testing import capture_logs
 
 from app.services.esim_providers import (
     Answer,
-    Capabilities,
     Delivered,
     EsimProvider,
     EsimProvisioningError,
@@ -48,43 +46,23 @@ from app.services.esim_providers.connected_you import build_connected_you
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esim_providers.connected_you.payloads import read_delivered
 from app.services.esim_providers.connected_you.wire import Wire
-from app.services.esim_providers.contract import MAX_ANSWER_BYTES, MAX_QUOTED_CHARS, Dedupe, Lookup, operators_message
+from app.services.esim_providers.contract import MAX_ANSWER_BYTES, MAX_QUOTED_CHARS, operators_message
 from app.services.esim_providers.local import Local
 from app.services.esim_providers.statuses import retry_after_seconds
 from app.settings import BACKEND_DIR, Settings
 from tests import provider_cases as cases
+from tests.provider_rows import API_KEY, EMAIL, NAME, PARTNER_ID, ROWS, TLS, Row, an_order
 from tests.stand_in import Issued, Seen, StandIn, respond
 from tests.stand_in.certificates import Certificates, Pair
 from tests.stand_in.contract import draft_contract
+from tests.stand_in.dialect import CONNECTED_YOU
 from tests.stand_in.elsewhere import StandInChild, stand_in_thread
-from tests.stand_in.faults import TABLE
+from tests.stand_in.faults import OF_ANY_SUPPLIER, TABLE
 
-API_KEY = "cy-live-7Hq2Kd9fXw41"
-PARTNER_ID = "partner-9c41"
-EMAIL = "zoë.quillington@example.com"
-NAME = "Zoë Quillington"
 PATIENT_S = 20.0
 """A deadline that no test reaches."""
 SHORT_S = 2.0
 """A deadline that a test waits for."""
-
-_numbers = itertools.count(1)
-_TLS = ssl.create_default_context()
-"""Made once: to load the system's authorities takes longer than most of these tests."""
-
-
-def an_order(**columns: Any) -> ProvisionRequest:
-    number = columns.get("order_id") or next(_numbers)
-    values: dict[str, Any] = {
-        "order_id": number,
-        "reference": f"order-{number}",
-        "plan_code": "CY-ES-5GB",
-        "plan_name": "Spain 5GB",
-        "country_iso2": "ES",
-        "customer_email": EMAIL,
-        "customer_name": NAME,
-    }
-    return ProvisionRequest(**(values | columns))
 
 
 def always() -> bool:
@@ -120,7 +98,7 @@ async def live(supplier: StandIn) -> AsyncIterator[ConnectedYou]:
 
 @contextlib.asynccontextmanager
 async def provider_at(url: str, line: Wire | None = None, timeout_s: float = PATIENT_S) -> AsyncIterator[ConnectedYou]:
-    provider = ConnectedYou(PARTNER_ID, API_KEY, url, line or Wire(API_KEY, timeout_s, ssl_context=_TLS))
+    provider = ConnectedYou(PARTNER_ID, API_KEY, url, line or Wire(API_KEY, timeout_s, ssl_context=TLS))
     try:
         yield provider
     finally:
@@ -137,39 +115,99 @@ def dry(supplier: StandIn) -> ConnectedYou:
 # --- the contract that every provider keeps
 
 
-@pytest.fixture(params=["local", "connected_you_dry_run", "connected_you_live"])
-def provider(request: pytest.FixtureRequest, live: ConnectedYou, dry: ConnectedYou) -> EsimProvider:
-    named: dict[str, EsimProvider] = {"local": Local(), "connected_you_dry_run": dry, "connected_you_live": live}
-    return named[request.param]
+@pytest.fixture(params=[pytest.param(row, id=row.id) for row in ROWS])
+def row(request: pytest.FixtureRequest) -> Row:
+    found: Row = request.param
+    return found
 
 
-def test_a_provider_has_the_name_that_settings_use(provider: EsimProvider) -> None:
-    assert provider.name == ("LOCAL" if isinstance(provider, Local) else "CONNECTED_YOU")
+@pytest.fixture
+async def its_supplier(row: Row) -> AsyncIterator[StandIn]:
+    async with StandIn(dialect=row.dialect or CONNECTED_YOU) as stand_in:
+        yield stand_in
+        assert stand_in.violations == []
 
 
-def test_a_provider_says_what_it_can_do(provider: EsimProvider) -> None:
-    local = Capabilities(needs_plan_code=False, dedupe=Dedupe.UNKNOWN, lookup=Lookup.NONE)
-    connected_you = Capabilities(needs_plan_code=True, dedupe=Dedupe.UNKNOWN, lookup=Lookup.NONE, has_events=True)
-    assert provider.capabilities == (local if isinstance(provider, Local) else connected_you)
+@pytest.fixture
+async def provider(row: Row, its_supplier: StandIn) -> AsyncIterator[EsimProvider]:
+    provider = row.at(its_supplier.url, PATIENT_S)
+    yield provider
+    await provider.close()
 
 
-def test_only_the_live_provider_spends_money(provider: EsimProvider, live: ConnectedYou) -> None:
-    assert provider.is_live is (provider is live)
+def test_every_provider_has_a_row() -> None:
+    assert set(get_args(Settings.model_fields["esim_provider"].annotation)) <= {row.name for row in ROWS}
 
 
-def test_to_prepare_is_pure_and_repeatable(provider: EsimProvider, supplier: StandIn) -> None:
+def test_a_provider_says_who_it_is_and_what_it_can_do(row: Row, provider: EsimProvider) -> None:
+    assert (provider.name, provider.capabilities) == (row.name, row.capabilities)
+    assert row.id.startswith(row.name.lower())
+
+
+def test_who_speaks_http_spends_money_and_says_where(row: Row, provider: EsimProvider, its_supplier: StandIn) -> None:
+    assert provider.is_live is (row.dialect is not None)
+    assert provider.base_url == its_supplier.url or not provider.is_live
+
+
+def test_to_prepare_is_pure_and_repeatable(provider: EsimProvider, its_supplier: StandIn) -> None:
     request = an_order()
     prepared = provider.prepare(request)
     assert provider.prepare(request) == prepared
     assert prepared.reference == request.reference
-    assert supplier.connections == 0
+    assert (prepared.base_url, prepared.partner_id) == (provider.base_url, provider.partner_id)
+    assert its_supplier.connections == 0
 
 
-async def test_a_provider_delivers_a_code_that_is_sgp22_to_the_letter(provider: EsimProvider) -> None:
-    delivered = await bought(provider)
+def test_an_order_is_shown_nowhere_by_accident(provider: EsimProvider) -> None:
+    shown = repr(provider.prepare(an_order())) + repr(provider)
+    assert not [secret for secret in (API_KEY, PARTNER_ID, EMAIL, NAME) if secret in shown]
+
+
+async def test_a_plan_without_the_code_that_is_needed_is_said_before_any_http(
+    provider: EsimProvider, its_supplier: StandIn
+) -> None:
+    request = an_order(plan_code=None)
+    if provider.capabilities.needs_plan_code:
+        assert isinstance(await failed(provider, request), SupplierNotConfigured)
+        assert its_supplier.connections == 0
+    else:
+        await bought(provider, request)
+
+
+async def test_a_provider_delivers_a_code_that_is_sgp22_to_the_letter(
+    row: Row, provider: EsimProvider, its_supplier: StandIn
+) -> None:
+    request = an_order()
+    delivered = await bought(provider, request)
     assert delivered.activation_code.is_strict_sgp22
     assert delivered.warnings == ()
     assert isinstance(json.loads(delivered.answer.body), dict)
+    assert delivered.provider_reference in (None, request.reference)
+    codes = [issued.activation_code for issued in its_supplier.issued]
+    assert codes == ([delivered.activation_code.text] if row.dialect else [])
+
+
+async def test_a_provider_whose_order_is_too_old_sends_nothing(
+    row: Row, provider: EsimProvider, its_supplier: StandIn
+) -> None:
+    if row.dialect is not None:
+        assert isinstance(await failed(provider, may_send=lambda: False), SupplierUnreachable)
+    assert its_supplier.request_count == 0
+
+
+async def test_a_provider_that_nobody_listens_to_has_sent_nothing(
+    row: Row, provider: EsimProvider, its_supplier: StandIn
+) -> None:
+    its_supplier.refuse()
+    if row.dialect is not None:
+        assert isinstance(await failed(provider), SupplierUnreachable)
+    else:
+        await bought(provider)
+
+
+async def test_a_provider_says_to_its_supplier_who_calls(provider: EsimProvider, its_supplier: StandIn) -> None:
+    await bought(provider)
+    assert {request.headers["user-agent"] for request in its_supplier.requests} <= {f"Tribi/{version('tribi')}"}
 
 
 async def test_a_provider_can_be_closed_and_used_again(provider: EsimProvider) -> None:
@@ -435,17 +473,19 @@ class Met:
     took_s: float
 
 
-async def meet(supplier: StandIn, fault: str, *, timeout_s: float) -> Met:
+async def meet(row: Row, supplier: StandIn, fault: str, *, timeout_s: float) -> Met:
     # The same order each time: what is wrong with an ICCID that lost a digit depends on the digit.
     request = an_order(order_id=10**9 + zlib.crc32(fault.encode()))
     supplier.script(fault)
     requests, connections = supplier.request_count, supplier.connections
     started = asyncio.get_running_loop().time()
-    async with provider_at(supplier.url, timeout_s=timeout_s) as provider:
-        try:
-            result: object = await bought(provider, request)
-        except Exception as error:  # noqa: BLE001 - it is what the test looks at
-            result = error
+    provider = row.at(supplier.url, timeout_s)
+    try:
+        result: object = await bought(provider, request)
+    except Exception as error:  # noqa: BLE001 - it is what the test looks at
+        result = error
+    finally:
+        await provider.close()
     took_s = asyncio.get_running_loop().time() - started
     return Met(
         result,
@@ -456,36 +496,64 @@ async def meet(supplier: StandIn, fault: str, *, timeout_s: float) -> Met:
     )
 
 
-async def _meet_alone(fault: str) -> tuple[str, Met]:
-    async with StandIn() as supplier:
-        met = await meet(supplier, fault, timeout_s=SHORT_S)
+async def _meet_alone(row: Row, fault: str) -> tuple[str, Met]:
+    assert row.dialect is not None
+    async with StandIn(dialect=row.dialect) as supplier:
+        met = await meet(row, supplier, fault, timeout_s=SHORT_S)
         assert supplier.violations == []
     return fault, met
 
 
+def faults_of(row: Row) -> list[str]:
+    """Those that its supplier may have."""
+    return (
+        list(TABLE)
+        if row.dialect is CONNECTED_YOU
+        else [name for name in OF_ANY_SUPPLIER if name not in cases.ABOUT_DATA]
+    )
+
+
+_SPEAKERS = {row.name: row for row in ROWS if row.dialect is not None}
+Encounters = dict[tuple[str, str], Met]
+"""By provider and fault."""
+
+
 @pytest.fixture(scope="module")
-async def encounters() -> dict[str, Met]:
-    """Every fault of the table, met once; those that only the deadline ends all at once."""
-    async with StandIn() as supplier:
-        found = {}
-        for fault in TABLE:
-            if fault not in cases.NEVER_ENDING:
-                argument = cases.ARGUMENTS.get(fault)
-                found[fault] = await meet(supplier, f"{fault}-{argument}" if argument else fault, timeout_s=PATIENT_S)
-        assert supplier.violations == []
-    never_ending = await asyncio.gather(*map(_meet_alone, (*sorted(cases.NEVER_ENDING), *cases.TOO_LATE)))
-    return found | dict(never_ending)
+async def encounters() -> Encounters:
+    """Every fault of each supplier, met once; those that only the deadline ends all at once."""
+    found: Encounters = {}
+    for name, row in _SPEAKERS.items():
+        assert row.dialect is not None
+        faults = faults_of(row)
+        async with StandIn(dialect=row.dialect) as supplier:
+            for fault in faults:
+                if fault not in cases.NEVER_ENDING:
+                    argument = cases.ARGUMENTS.get(fault)
+                    asked = f"{fault}-{argument}" if argument else fault
+                    found[name, fault] = await meet(row, supplier, asked, timeout_s=PATIENT_S)
+            assert supplier.violations == []
+        waited_for = [*sorted(cases.NEVER_ENDING & set(faults)), *cases.TOO_LATE]
+        for fault, met in await asyncio.gather(*(_meet_alone(row, fault) for fault in waited_for)):
+            found[name, fault] = met
+    return found
 
 
-every_fault = pytest.mark.parametrize("fault", [pytest.param(name, id=f"connected_you-{name}") for name in TABLE])
-every_failure = pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(name, id=f"connected_you-{name}")
-        for name in (*TABLE, *cases.TOO_LATE)
-        if Delivered not in cases.expected(name)
-    ],
-)
+def _each(*faults: Iterable[str]) -> pytest.MarkDecorator:
+    """Those of these faults that a supplier may have, for each."""
+    wanted = dict.fromkeys(itertools.chain(*faults))
+    return pytest.mark.parametrize(
+        ("speaker", "fault"),
+        [
+            pytest.param(name, fault, id=f"{name.lower()}-{fault}")
+            for name, row in _SPEAKERS.items()
+            for fault in wanted
+            if fault in cases.TOO_LATE or fault in faults_of(row)
+        ],
+    )
+
+
+every_fault = _each(TABLE)
+every_failure = _each(name for name in (*TABLE, *cases.TOO_LATE) if Delivered not in cases.expected(name))
 
 
 def test_every_fault_of_connected_you_has_an_expectation() -> None:
@@ -498,8 +566,8 @@ def test_every_fault_of_connected_you_has_an_expectation() -> None:
 
 
 @every_fault
-def test_an_answer_has_the_meaning_that_the_design_gives_it(fault: str, encounters: dict[str, Met]) -> None:
-    result = encounters[fault].result
+def test_an_answer_has_the_meaning_that_the_design_gives_it(speaker: str, fault: str, encounters: Encounters) -> None:
+    result = encounters[speaker, fault].result
     assert type(result) in cases.expected(fault)
     if isinstance(result, Delivered) and fault in cases.DELIVERED:
         assert sorted(result.warnings) == sorted(cases.DELIVERED[fault])
@@ -510,8 +578,8 @@ def test_an_answer_has_the_meaning_that_the_design_gives_it(fault: str, encounte
 
 
 @every_fault
-def test_what_was_issued_is_delivered_or_unknown(fault: str, encounters: dict[str, Met]) -> None:
-    met = encounters[fault]
+def test_what_was_issued_is_delivered_or_unknown(speaker: str, fault: str, encounters: Encounters) -> None:
+    met = encounters[speaker, fault]
     assert len(met.issued) <= 1
     if isinstance(met.result, Delivered):
         ours = [issued.activation_code for issued in met.issued]
@@ -521,15 +589,15 @@ def test_what_was_issued_is_delivered_or_unknown(fault: str, encounters: dict[st
 
 
 @every_fault
-def test_an_order_is_posted_once_whatever_comes_of_it(fault: str, encounters: dict[str, Met]) -> None:
-    met = encounters[fault]
+def test_an_order_is_posted_once_whatever_comes_of_it(speaker: str, fault: str, encounters: Encounters) -> None:
+    met = encounters[speaker, fault]
     assert met.connections == 1
     assert met.requests == (0 if fault.endswith("_on_accept") else 1)
 
 
 @every_failure
-def test_a_failure_keeps_the_answer_and_tells_operators(fault: str, encounters: dict[str, Met]) -> None:
-    error = encounters[fault].result
+def test_a_failure_keeps_the_answer_and_tells_operators(speaker: str, fault: str, encounters: Encounters) -> None:
+    error = encounters[speaker, fault].result
     assert isinstance(error, EsimProvisioningError)
     if fault in TABLE and TABLE[fault].seen is Seen.ANSWER:
         assert error.answer is not None
@@ -551,8 +619,8 @@ async def test_connected_you_is_cut_off_when_it_sends_without_end(live: Connecte
 
 
 @every_failure
-def test_words_that_are_no_answer_are_kept(fault: str, encounters: dict[str, Met]) -> None:
-    error = encounters[fault].result
+def test_words_that_are_no_answer_are_kept(speaker: str, fault: str, encounters: Encounters) -> None:
+    error = encounters[speaker, fault].result
     assert isinstance(error, EsimProvisioningError)
     if fault in TABLE and TABLE[fault].seen in (Seen.BROKEN, Seen.STALLED, Seen.ENDLESS):
         assert error.answer is not None
@@ -562,16 +630,16 @@ def test_words_that_are_no_answer_are_kept(fault: str, encounters: dict[str, Met
 @pytest.mark.parametrize(
     "fault", ["status_line_text", "header_no_colon", "http_0_9", "chunked_and_length", "length_twice"]
 )
-def test_connected_you_cannot_hide_a_code_behind_broken_framing(fault: str, encounters: dict[str, Met]) -> None:
-    met = encounters[fault]
+def test_connected_you_cannot_hide_a_code_behind_broken_framing(fault: str, encounters: Encounters) -> None:
+    met = encounters["CONNECTED_YOU", fault]
     assert isinstance(met.result, SupplierOutcomeUnknown)
     assert met.result.answer is not None
     assert met.issued[0].activation_code.encode() in met.result.answer.body
 
 
 @every_failure
-def test_a_failure_tells_no_secret_and_the_client_nothing(fault: str, encounters: dict[str, Met]) -> None:
-    met = encounters[fault]
+def test_a_failure_tells_no_secret_and_the_client_nothing(speaker: str, fault: str, encounters: Encounters) -> None:
+    met = encounters[speaker, fault]
     assert isinstance(met.result, EsimProvisioningError)
     secrets = {API_KEY, PARTNER_ID, EMAIL, NAME, json.dumps(EMAIL)[1:-1], json.dumps(NAME)[1:-1]}
     for issued in met.issued:
@@ -580,11 +648,9 @@ def test_a_failure_tells_no_secret_and_the_client_nothing(fault: str, encounters
     assert met.result.public_message == type(met.result).meaning
 
 
-@pytest.mark.parametrize(
-    "fault", [pytest.param(name, id=f"connected_you-{name}") for name in (*cases.NEVER_ENDING, *cases.TOO_LATE)]
-)
-def test_the_deadline_is_total(fault: str, encounters: dict[str, Met]) -> None:
-    met = encounters[fault]
+@_each(cases.NEVER_ENDING, cases.TOO_LATE)
+def test_the_deadline_is_total(speaker: str, fault: str, encounters: Encounters) -> None:
+    met = encounters[speaker, fault]
     assert type(met.result) is SupplierOutcomeUnknown
     assert met.took_s < SHORT_S + 1
 

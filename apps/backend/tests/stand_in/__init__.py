@@ -1,5 +1,6 @@
 """
-A stand-in for ConnectedYou over a real socket: it keeps an fsynced ledger of what it issued, and misbehaves on demand.
+A stand-in for ConnectedYou, or for another supplier (`dialect.py`), over a real socket: it keeps an fsynced ledger of what it
+issued, and misbehaves on demand.
 
     async with StandIn(ledger=path) as supplier:
         supplier.script("hang_after", respond(503, "busy"))

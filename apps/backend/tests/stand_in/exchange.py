@@ -58,7 +58,7 @@ class Exchange:
     @property
     def good_body(self) -> dict[str, Any]:
         assert self.issued is not None, "the row says issues=False, but its act answers with an eSIM"
-        return self.issued.answer()
+        return self.stand_in.dialect.answer(self.issued)
 
     def good_frame(self) -> bytes:
         return frame(200, self.good_body, self.stand_in.closing_headers)
@@ -84,7 +84,7 @@ class Exchange:
     @property
     def key(self) -> str:
         """The caller's key, for suppliers that repeat it."""
-        return self.request.headers.get("x-api-key", "") if self.request else ""
+        return self.stand_in.dialect.key(self.request.headers) if self.request else ""
 
     def earlier(self) -> Issued | None:
         """The latest eSIM of another order, or None while there is none."""

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.stand_in.choice import Choice
+from tests.stand_in.dialect import CONNECTED_YOU, Dialect
 from tests.stand_in.faults import Fault
 from tests.stand_in.issuing import Issued, issue
 from tests.stand_in.ledger import Ledger
@@ -37,6 +38,7 @@ class StandIn:
         redirect_to: where the 3xx faults point; see `faults/statuses.py`.
         tls: a server context, then the URL is https.
         keep_requests: how many requests are remembered; `request_count` goes on counting.
+        dialect: whose orders and answers it speaks.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class StandIn:
         redirect_to: str = "http://127.0.0.1:9",
         tls: ssl.SSLContext | None = None,
         keep_requests: int = 100_000,
+        dialect: Dialect = CONNECTED_YOU,
     ) -> None:
+        self.dialect = dialect
         self.host = host
         self.port = port
         self.api_key = api_key

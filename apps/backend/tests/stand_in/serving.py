@@ -8,7 +8,6 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.stand_in import admin
-from tests.stand_in.contract import ORDER_PATH, draft_contract
 from tests.stand_in.exchange import Exchange
 from tests.stand_in.faults import Moment, UnknownFaultError
 from tests.stand_in.wire import BadRequestError, Connection, Received, frame
@@ -77,15 +76,16 @@ async def _receive(stand_in: StandIn, connection: Connection, request: Received)
 
 
 async def _order(stand_in: StandIn, connection: Connection, request: Received) -> None:
-    if (request.method, request.path) != ("POST", ORDER_PATH):
-        status = 405 if request.path == ORDER_PATH else 404
+    dialect = stand_in.dialect
+    if (request.method, request.path) != ("POST", dialect.path):
+        status = 405 if request.path == dialect.path else 404
         await _refuse(stand_in, connection, status, f"no such operation: {request.method} {request.path}")
         return
-    order, breaches = draft_contract().order(request.headers, request.body)
+    order, breaches = dialect.order(request.headers, request.body)
     if order is not None:
         request.reference = order["orderReference"]
     stand_in.watch.changed()
-    key = request.headers.get("x-api-key", "")
+    key = dialect.key(request.headers)
     if not key or (stand_in.api_key is not None and key != stand_in.api_key):
         await _refuse(stand_in, connection, 401, *breaches)
         return

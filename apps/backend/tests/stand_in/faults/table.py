@@ -20,6 +20,9 @@ def _tabled(*groups: tuple[Fault, ...]) -> dict[str, Fault]:
     return table
 
 
+OF_ANY_SUPPLIER = _tabled(connection.FAULTS, statuses.FAULTS, framing.FAULTS, encoding.FAULTS)
+"""Without those that name members of ConnectedYou's answer."""
+
 TABLE = _tabled(connection.FAULTS, statuses.FAULTS, framing.FAULTS, encoding.FAULTS, content.FAULTS)
 
 
