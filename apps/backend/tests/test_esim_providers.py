@@ -55,9 +55,10 @@ from tests.provider_rows import API_KEY, EMAIL, NAME, PARTNER_ID, ROWS, TLS, Row
 from tests.stand_in import Issued, Seen, StandIn, respond
 from tests.stand_in.certificates import Certificates, Pair
 from tests.stand_in.contract import draft_contract
-from tests.stand_in.dialect import CONNECTED_YOU
+from tests.stand_in.dialect import CONNECTED_YOU, Dialect
 from tests.stand_in.elsewhere import StandInChild, stand_in_thread
 from tests.stand_in.faults import OF_ANY_SUPPLIER, TABLE
+from tests.stand_in.issuing import issue
 
 PATIENT_S = 20.0
 """A deadline that no test reaches."""
@@ -208,6 +209,45 @@ async def test_a_provider_that_nobody_listens_to_has_sent_nothing(
 async def test_a_provider_says_to_its_supplier_who_calls(provider: EsimProvider, its_supplier: StandIn) -> None:
     await bought(provider)
     assert {request.headers["user-agent"] for request in its_supplier.requests} <= {f"Tribi/{version('tribi')}"}
+
+
+def _answer_of(dialect: Dialect, reference: str) -> dict[str, Any]:
+    return dialect.answer(issue(reference, "CY-ES-5GB", 1, 1))
+
+
+async def test_another_orders_answer_is_not_taken_for_ours(
+    row: Row, provider: EsimProvider, its_supplier: StandIn
+) -> None:
+    if row.dialect is None:
+        return
+    its_supplier.script(respond(200, _answer_of(row.dialect, "order-1"), issue=True))
+    assert isinstance(await failed(provider, an_order(order_id=2)), SupplierOutcomeUnknown)
+
+
+ODD: tuple[object, ...] = (None, True, 7, "", " ", "\ud800", "x" * 5000, [], ["x"], {}, {"x": 1})
+
+
+def _with_odd_members(whole: object) -> Iterator[object]:
+    """A good answer with each of its members left out, and with each odd value in its place."""
+    if isinstance(whole, dict):
+        for name, value in whole.items():
+            yield {other: kept for other, kept in whole.items() if other != name}
+            yield from (whole | {name: odd} for odd in (*ODD, *_with_odd_members(value)))
+
+
+async def test_whatever_stands_in_an_answer_it_is_delivered_or_unknown(
+    row: Row, provider: EsimProvider, its_supplier: StandIn
+) -> None:
+    if row.dialect is None:
+        return
+    for number, body in enumerate(_with_odd_members(_answer_of(row.dialect, "order-1"))):
+        its_supplier.script(respond(200, json.dumps(body)))
+        try:
+            delivered = await bought(provider, an_order(order_id=1))
+        except SupplierOutcomeUnknown:
+            continue
+        assert delivered.activation_code.text.startswith("LPA:1$"), f"answer {number}"
+        assert (delivered.provider_reference or "order-1").strip().lower() == "order-1"
 
 
 async def test_a_provider_can_be_closed_and_used_again(provider: EsimProvider) -> None:

@@ -28,12 +28,11 @@ def read_delivered(answer: Answer, reference: str) -> Delivered:
     """Raises SupplierOutcomeUnknown where no code that could be this order's is in it."""
     esim = _esim_of(answer)
     warnings: list[str] = []
-    halves = esim.get("smdp"), esim.get("matching_id")
+    halves = [half for half in (esim.get("smdp"), esim.get("matching_id")) if reading.is_text(half)]
+    whole = "$".join(("LPA:1", *halves)) if len(halves) == 2 else None
     try:
         echoed = reading.read_reference(esim.get("external_id"), reference, warnings)
-        code = reading.read_activation_code(
-            "$".join(("LPA:1", *halves)) if all(map(reading.is_text, halves)) else None, warnings
-        )
+        code = reading.read_activation_code(whole, warnings)
     except reading.NotThisOrders as error:
         raise SupplierOutcomeUnknown(f"Toy answered {reference} {error}", answer=answer) from error
     return Delivered(
