@@ -319,7 +319,7 @@ def test_the_environment_chooses_the_provider(
     for variable, value in environment.items():
         monkeypatch.setenv(variable, value)
     provider = get_esim_provider()
-    assert (provider.name, provider.is_live) == (name, is_live)
+    assert (provider.name, provider.is_live, Settings().is_live) == (name, is_live, is_live)
     assert plan_code_provider(Settings()) == (name if provider.capabilities.needs_plan_code else None)
 
 

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from app.errors import ConfigurationError
 from app.settings import BACKEND_DIR, Settings, load_settings
@@ -417,6 +419,16 @@ def test_the_settings_secrets_are_known_one_by_one(monkeypatch: pytest.MonkeyPat
     held = load_settings().secrets()
     assert {"the-api-key", "the-partner", A_KEY, other, "data@base", "ma@il", "ma%40il"} <= set(held)
     assert "" not in held
+
+
+def test_every_setting_that_is_a_secret_is_known_as_one() -> None:
+    values: dict[str, Any] = {
+        name: SecretStr(f"postgresql://user:{name}@host/x")
+        for name, field in Settings.model_fields.items()
+        if "SecretStr" in str(field.annotation)
+    }
+    assert "connected_you_api_key" in values
+    assert {value.get_secret_value() for value in values.values()} <= set(Settings.model_construct(**values).secrets())
 
 
 def test_neither_repr_nor_str_shows_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
