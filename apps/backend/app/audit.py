@@ -37,6 +37,10 @@ class Tag(StrEnum):
     INSTALLATION_RECOVERED = "installation.recovered"
     CIRCUIT_OPENED = "providers.circuit_opened"
     CIRCUIT_CLOSED = "providers.circuit_closed"
+    PROVIDER_PAUSED = "providers.paused"
+    PROVIDER_RESUMED = "providers.resumed"
+    ENCRYPTION_KEY_ROTATED = "secrets.rotated"
+    ENCRYPTION_KEY_FORGOTTEN = "secrets.key_forgotten"
 
 
 RECORD = insert(AuditEntry).values(

@@ -5,7 +5,8 @@ the HTTP status that goes with it, and a sentence for the client. `str(error)` i
 `public_message` never does.
 """
 
-from typing import ClassVar
+from enum import StrEnum
+from typing import ClassVar, Final
 
 
 class TribiError(Exception):
@@ -62,17 +63,49 @@ class DatabaseUnavailable(TribiError):
         super().__init__(message, public_message=public_message, retry_after_s=2)
 
 
+class PausedBy(StrEnum):
+    """What keeps orders from a provider."""
+
+    HELD = "held"
+    """The database is older than the intent journal (`app.held`)."""
+    PERSON = "person"
+    """Somebody has typed `tribi providers pause`."""
+    CIRCUIT = "circuit"
+    """Too many calls in a row have failed."""
+    CAP = "cap"
+    """LIVE_ESIMS_PER_HOUR or LIVE_ESIMS_PER_DAY is used up."""
+
+
 class ProviderPaused(TribiError):
     """Nothing is sent to the provider for now."""
 
     code = "provider-paused"
     title = "Orders to the provider are paused"
     meaning = (
-        "Tribi sends nothing to the eSIM provider for now. Nothing was sent and the order keeps; activate it again after "
-        "`Retry-After`."
+        "Tribi sends nothing to the eSIM provider for now: the shop's operator has paused it, the shop's own limit of eSIMs an "
+        "hour or a day is used up, too many calls in a row have failed, or the shop's database was set back. `detail` says which "
+        "of these it is. Nothing was sent and the order keeps; activate it again after `Retry-After`."
     )
     http_status = 503
     retryable = True
+
+    by: PausedBy
+
+    def __init__(self, by: PausedBy, *, retry_after_s: int) -> None:
+        super().__init__(public_message=_WHY_PAUSED[by], retry_after_s=retry_after_s)
+        self.by = by
+
+
+_KEEPS = "Nothing was sent and the order keeps; activate it again after `Retry-After`."
+_WHY_PAUSED: Final = {
+    PausedBy.HELD: (
+        "This installation's database was set back to an older state. Until its operator has run `tribi recover` it sends "
+        "nothing to the eSIM provider and takes no orders. Nothing was done; send the request again after `Retry-After`."
+    ),
+    PausedBy.PERSON: f"The shop's operator has paused orders to the eSIM provider. {_KEEPS}",
+    PausedBy.CIRCUIT: f"Too many calls to the eSIM provider in a row have failed, so it is given a rest. {_KEEPS}",
+    PausedBy.CAP: f"The shop's own limit of eSIMs an hour or a day is used up. {_KEEPS}",
+}
 
 
 class ConfigurationError(Exception):

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import SYSTEM, Tag, record
 from app.db import Database
-from app.errors import ProviderPaused
+from app.errors import PausedBy, ProviderPaused
 from app.journal import Entry
 from app.models import ForgottenAttempt, Installation, ProvisioningAttempt
 
@@ -29,13 +29,7 @@ class InstallationHeld(ProviderPaused):
     """Nothing is sent and no order taken: the database is older than the intent journal."""
 
     def __init__(self) -> None:
-        super().__init__(
-            public_message=(
-                "This installation's database was set back to an older state. Until its operator has run `tribi recover` it sends "
-                "nothing to the eSIM provider and takes no orders. Nothing was done; send the request again after `Retry-After`."
-            ),
-            retry_after_s=_RETRY_AFTER_S,
-        )
+        super().__init__(PausedBy.HELD, retry_after_s=_RETRY_AFTER_S)
 
 
 class DatabaseForgets(Exception):

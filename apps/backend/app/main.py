@@ -21,6 +21,7 @@ from app.house import House, open_house
 from app.jobs.running import keep_replaying, keep_sweeping, keep_working
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import DRAIN_MARGIN_S, Activations
+from app.services.esims.spend import warn_of_live_orders
 from app.settings import Settings, load_settings
 from app.shapes import public_url
 
@@ -136,8 +137,7 @@ def _greet(settings: Settings) -> None:
             missing.append("CONNECTED_YOU_API_KEY")
     if missing:
         log.warning("server.provider_not_configured", missing=missing, effect="activations fail before any HTTP")
-    if settings.is_live:
-        log.warning("server.live_orders_on", provider=settings.esim_provider, effect="each activation spends money")
+    warn_of_live_orders(settings)
     log.info("server.started", provider=settings.esim_provider, is_live=settings.is_live, url=public_url(settings))
 
 

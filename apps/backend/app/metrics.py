@@ -39,8 +39,25 @@ ACCOUNT_REFUSALS = Counter(
 )
 PROVIDER_PAUSED = Gauge(
     "tribi_provider_paused",
-    "1 while nothing is sent to the provider because its circuit is open: an alarm.",
-    ["provider"],
+    "1 while nothing is sent to the provider, by what keeps it (held, person, circuit or cap): an alarm.",
+    ["provider", "by"],
+    multiprocess_mode="mostrecent",
+)
+NOT_SENT_WHILE_PAUSED = Counter(
+    "tribi_not_sent_while_paused",
+    "Orders that were not sent since their provider is paused, by what.",
+    ["provider", "by"],
+)
+LIVE_ESIMS = Gauge(
+    "tribi_live_esims",
+    "Live eSIMs that may have been bought in the last hour or day; told where there is a cap.",
+    ["window"],
+    multiprocess_mode="mostrecent",
+)
+LIVE_ESIMS_CAP = Gauge(
+    "tribi_live_esims_cap",
+    "LIVE_ESIMS_PER_HOUR and LIVE_ESIMS_PER_DAY; 0: none.",
+    ["window"],
     multiprocess_mode="mostrecent",
 )
 CIRCUIT_OPENINGS = Counter(

@@ -140,6 +140,8 @@ class Settings(BaseSettings):
     activation_wait_seconds: Annotated[float, Field(gt=0, le=600)] | None = None
     provider_max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
     provider_circuit_failures: Annotated[int, Field(ge=0, le=1_000_000)] = 20
+    live_esims_per_hour: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    live_esims_per_day: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10

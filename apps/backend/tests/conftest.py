@@ -11,6 +11,7 @@ _OURS = (
     "ENCRYPTION_",
     "ACTIVATION_",
     "PROVIDER_",
+    "LIVE_",
     "PUBLIC_",
     "LOG_",
     "SMTP_",

@@ -344,6 +344,11 @@ REFUSED: list[tuple[str, LiteralString]] = [
         "ck_provider_states_open_circuit_is_whole",
         "UPDATE provider_states SET circuit_opened_at = now(), circuit_reason = 'provider-refused'",
     ),
+    # who pauses a provider says why
+    ("ck_provider_states_pause_is_whole", "UPDATE provider_states SET paused_at = now()"),
+    ("ck_provider_states_pause_is_whole", "UPDATE provider_states SET paused_at = now(), paused_by = 'cli:eva'"),
+    ("ck_provider_states_pause_is_whole", "UPDATE provider_states SET paused_at = now(), pause_reason = 'why'"),
+    ("ck_provider_states_pause_is_whole", "UPDATE provider_states SET paused_by = 'cli:eva', pause_reason = 'why'"),
 ]
 
 

@@ -162,6 +162,8 @@ def test_the_defaults_are_the_designs() -> None:
         "activation_wait_seconds": None,
         "provider_max_concurrency": 1000,
         "provider_circuit_failures": 20,
+        "live_esims_per_hour": 0,
+        "live_esims_per_day": 0,
         "database_url": None,
         "database_pool_size": 10,
         "tribi_data_dir": BACKEND_DIR / ".data",

@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from app import metrics, schema
 from app.api.access import Office, UnsettledOffice
-from app.errors import DatabaseUnavailable
-from app.held import HELD
+from app.errors import DatabaseUnavailable, PausedBy
+from app.services.esims.pause import Obstacle
 from app.services.esims.stuck import count_stuck
 from app.shapes import rfc3339
 
@@ -59,23 +59,30 @@ async def _readiness(office: Office) -> Readiness:
         async with office.house.db.read() as connection:
             revision = await schema.current_revision(connection)
             is_behind = revision is None or revision < schema.head()
-            pause = None if is_behind else await office.activations.circuit.pause(connection)
-            held_since = None if is_behind else await connection.scalar(HELD)
-        if is_behind:
+            ahead = None if is_behind else await office.activations.outlook(connection)
+        if ahead is None:
             behind = f"at {revision or 'nothing'}, {schema.head()} is needed: run `tribi migrate`"
             return Readiness(status="not-ready", database="ok", migrations=behind, provider=provider)
         await office.house.settle()
     except DatabaseUnavailable:
         return Readiness(status="not-ready", database="away", migrations="unknown", provider=provider)
-    provider["paused"] = pause is not None
-    if pause is not None:
-        provider |= {
-            "since": rfc3339(pause.since),
-            "reason": pause.reason,
-            "next_probe": rfc3339(pause.next_probe_at),
-        }
-    held = rfc3339(held_since)
-    return Readiness(status="ready", database="ok", migrations="ok", held_since=held, provider=provider)
+    provider["paused"] = bool(ahead.obstacles)
+    if ahead.obstacles:
+        provider |= _shown(ahead.obstacles[0])
+    held = next((one.since for one in ahead.obstacles if one.by is PausedBy.HELD), None)
+    return Readiness(status="ready", database="ok", migrations="ok", held_since=rfc3339(held), provider=provider)
+
+
+def _shown(obstacle: Obstacle) -> dict[str, str | None]:
+    """For the platform, which may be anybody: a person's name and reason are for `tribi providers list`."""
+    since, until = rfc3339(obstacle.since), rfc3339(obstacle.until)
+    more: dict[PausedBy, dict[str, str | None]] = {
+        PausedBy.HELD: {"since": since},
+        PausedBy.PERSON: {"since": since},
+        PausedBy.CIRCUIT: {"since": since, "reason": obstacle.reason, "next_probe": until},
+        PausedBy.CAP: {"reason": obstacle.reason, "until": until},
+    }
+    return {"by": obstacle.by.value} | more[obstacle.by]
 
 
 @router.get(
@@ -89,12 +96,20 @@ async def prometheus(office: UnsettledOffice) -> Response:
         _ = office.house.vault  # not before the tables are known to be there
         async with office.house.db.read() as connection:
             stuck = await count_stuck(connection)
-            pause = await office.activations.circuit.pause(connection)
-            held_since = await connection.scalar(HELD)
-        metrics.HELD.set(held_since is not None)
+            ahead = await office.activations.outlook(connection)
+        metrics.HELD.set(PausedBy.HELD in ahead.paused_by)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)
         metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)
-        metrics.PROVIDER_PAUSED.labels(office.provider.name).set(pause is not None)
+        for by in PausedBy:
+            metrics.PROVIDER_PAUSED.labels(office.provider.name, by).set(by in ahead.paused_by)
+        if ahead.spent is not None and office.activations.caps is not None:
+            caps = office.activations.caps
+            for window, used, cap in (
+                ("hour", ahead.spent.last_hour, caps.per_hour),
+                ("day", ahead.spent.last_day, caps.per_day),
+            ):
+                metrics.LIVE_ESIMS.labels(window).set(used)
+                metrics.LIVE_ESIMS_CAP.labels(window).set(cap)
     except DatabaseUnavailable:
         pass  # the last known numbers stand; the database's absence shows elsewhere
     return Response(

@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import catalogue, esims, keys, recovering, running, sandbox
+from app.cli import catalogue, esims, keys, providers, recovering, running, sandbox
 
 app = typer.Typer(
     name="tribi",
@@ -23,6 +23,7 @@ sandbox.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(keys.app, name="keys")
 app.add_typer(esims.app, name="esims")
+app.add_typer(providers.app, name="providers")
 
 
 def _explain(error: TyperException) -> NoReturn:

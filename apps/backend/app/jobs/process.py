@@ -8,6 +8,7 @@ import structlog
 from app.house import open_house
 from app.jobs.running import keep_sweeping, keep_working
 from app.logs import configure_logging
+from app.services.esims.spend import warn_of_live_orders
 from app.settings import load_settings
 
 log = structlog.get_logger()
@@ -23,6 +24,7 @@ def work_until_asked_to_end() -> int:
         for signal_number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(signal_number, asked_to_end.set)
         async with open_house(settings) as house:
+            warn_of_live_orders(settings)
             log.info("worker.started")
             background = [asyncio.create_task(keep_sweeping(house)), asyncio.create_task(keep_working(house))]
             await asked_to_end.wait()

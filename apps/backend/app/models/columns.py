@@ -13,8 +13,8 @@ String = Annotated[str, mapped_column(Text)]
 Instant = Annotated[datetime, mapped_column(DateTime(timezone=True))]
 CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
 Json = Annotated[dict[str, Any], mapped_column(JSONB)]
-Sealed = Annotated[bytes, mapped_column(LargeBinary)]
-"""Encrypted by `app.vault` for its table, column and row."""
+Sealed = Annotated[bytes, mapped_column(LargeBinary, info={"is_sealed": True})]
+"""Encrypted by `app.vault` for its table, column and row; what carries this mark is sealed anew when the key is rotated."""
 Fingerprint = Annotated[bytes, mapped_column(LargeBinary)]
 
 

@@ -30,6 +30,10 @@ What an attempt left behind. `not_sent`: the provider surely got nothing. `held_
 `surplus`: a late answer brought an eSIM that the order no longer needed.
 """
 
+OUTCOMES_THAT_MAY_COST = ("delivered", "accepted", "unknown", "surplus")
+MAY_HAVE_SPENT = f"is_live AND (outcome IS NULL OR {one_of('outcome', OUTCOMES_THAT_MAY_COST)})"
+"""Of attempts: those that count against the spend caps. An open one may be buying at this moment."""
+
 
 class EsimProfile(Base):
     """What an order becomes. The row exists from the order on; its three axes of state are independent of each other."""
@@ -89,6 +93,7 @@ class ProvisioningAttempt(Base):
         Index("uq_provisioning_attempts_open", "profile_id", unique=True, postgresql_where=text("outcome IS NULL")),
         Index("ix_provisioning_attempts_deadline", "deadline_at", postgresql_where=text("outcome IS NULL")),
         Index("ix_provisioning_attempts_profile_id", "profile_id", "id"),
+        Index("ix_provisioning_attempts_spending", "opened_at", postgresql_where=text(MAY_HAVE_SPENT)),
     )
 
     id: Mapped[Id]

@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, DateTime, Integer, LargeBinary, Text, fu
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.db import Base
-from app.models.columns import CreatedAt, Instant, String
+from app.models.columns import CreatedAt, Instant, Sealed, String
 
 
 class Installation(Base):
@@ -16,7 +16,7 @@ class Installation(Base):
     __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
 
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
-    fingerprint_key: Mapped[bytes] = mapped_column(LargeBinary)
+    fingerprint_key: Mapped[Sealed]
     identity: Mapped[str] = mapped_column(Text, server_default=text("(gen_random_uuid())::text"))
     """This database's name for good, backups of it included: the intent journal is bound to it. No secret."""
     held_since: Mapped[Instant | None]
@@ -31,6 +31,8 @@ class EncryptionKey(Base):
 
     key_id: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
     created_at: Mapped[CreatedAt]
+    in_use_until: Mapped[Instant | None]
+    """Some process has it in front, and seals with it until then at least; while it runs it renews that (`app.house`)."""
 
 
 class ProviderState(Base):
@@ -42,11 +44,20 @@ class ProviderState(Base):
             "(circuit_opened_at IS NULL) = (circuit_reason IS NULL) AND (circuit_opened_at IS NULL) = (probe_at IS NULL)",
             name="open_circuit_is_whole",
         ),
+        CheckConstraint(
+            "(paused_at IS NULL) = (paused_by IS NULL) AND (paused_at IS NULL) = (pause_reason IS NULL)",
+            name="pause_is_whole",
+        ),
     )
 
     provider: Mapped[str] = mapped_column(Text, primary_key=True)
     rate_limited_until: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
     """The provider answered 429 with `Retry-After`: nothing is sent before then."""
+    paused_at: Mapped[Instant | None]
+    """A person wants nothing to be sent, since then and until a person says otherwise; None where nobody does."""
+    paused_by: Mapped[String | None]
+    """Who, in the form of `audit_log.actor`."""
+    pause_reason: Mapped[String | None]
     failures_in_a_row: Mapped[int] = mapped_column(Integer, server_default=text("0"))
     """Calls in a row that failed for the provider's sake and not for one order's."""
     circuit_opened_at: Mapped[Instant | None]

@@ -21,9 +21,10 @@ async def test_a_provider_that_fails_is_paused_says_so_and_comes_back(installati
 
     ready = await server.get("/readyz")
     provider = ready.json()["provider"]
-    assert (ready.status, provider["paused"], provider["reason"]) == (200, True, "activation-outcome-unknown")
+    assert (ready.status, provider["paused"], provider["by"]) == (200, True, "circuit")
+    assert provider["reason"] == "activation-outcome-unknown"
     assert provider["since"] < provider["next_probe"]
-    assert await server.metric("tribi_provider_paused", provider="CONNECTED_YOU") == 1
+    assert await server.metric("tribi_provider_paused", provider="CONNECTED_YOU", by="circuit") == 1
     assert await server.metric("tribi_provider_circuit_openings_total", provider="CONNECTED_YOU") == 1
     assert [event["level"] for event in server.events("providers.circuit_opened")] == ["error"]
 
@@ -31,4 +32,4 @@ async def test_a_provider_that_fails_is_paused_says_so_and_comes_back(installati
         await connection.execute(text("UPDATE provider_states SET probe_at = now()"))
     assert (await server.activate(order_id)).status == 201
     assert (await server.get("/readyz")).json()["provider"]["paused"] is False
-    assert await server.metric("tribi_provider_paused", provider="CONNECTED_YOU") == 0
+    assert await server.metric("tribi_provider_paused", provider="CONNECTED_YOU", by="circuit") == 0

@@ -16,7 +16,12 @@ from app.services.esim_providers.contract import (
     SupplierRefused,
     SupplierUnreachable,
 )
-from app.services.esim_providers.registry import get_esim_provider, plan_code_provider, providers_with_plan_codes
+from app.services.esim_providers.registry import (
+    get_esim_provider,
+    plan_code_provider,
+    provider_names,
+    providers_with_plan_codes,
+)
 
 __all__ = [
     "Accepted",
@@ -35,5 +40,6 @@ __all__ = [
     "SupplierUnreachable",
     "get_esim_provider",
     "plan_code_provider",
+    "provider_names",
     "providers_with_plan_codes",
 ]

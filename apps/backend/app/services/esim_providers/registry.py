@@ -26,6 +26,11 @@ def get_esim_provider(settings: Settings | None = None) -> EsimProvider:
     return build(settings)
 
 
+def provider_names() -> tuple[str, ...]:
+    """All providers that there are, configured or not."""
+    return tuple(_BUILDERS)
+
+
 def plan_code_provider(settings: Settings) -> str | None:
     """Whose code a plan needs to be sold as configured; None where the provider needs none."""
     capabilities, _ = _BUILDERS[settings.esim_provider]

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import failpoints, metrics
 from app.audit import SYSTEM
-from app.errors import DatabaseUnavailable
+from app.errors import DatabaseUnavailable, PausedBy, ProviderPaused
 from app.failpoints import Point
 from app.held import DatabaseForgets, InstallationHeld, hold
 from app.house import House
@@ -41,7 +41,9 @@ from app.services.esims.errors import OutcomeStillUnknown, ProviderBusy, Shuttin
 from app.services.esims.esim import Esim, esim_by_order
 from app.services.esims.intent import Intent, UnderWay, declare_intent, look
 from app.services.esims.keep import keep_answer
+from app.services.esims.pause import Outlook, outlook
 from app.services.esims.replay import can_replay, declare_replay, due_for_replay
+from app.services.esims.spend import caps_of
 from app.services.esims.watch import Closed, Watch
 
 DRAIN_MARGIN_S = 10
@@ -107,6 +109,8 @@ class Activations:
         self._flights: dict[int, _Flight] = {}
         self._watch = Watch(house.db)
         self.circuit = Circuit(house.db, provider, house.settings.provider_circuit_failures)
+        self.caps = caps_of(house.settings, is_live=provider.is_live)
+        self._is_cap_told = False
         self._errands: set[asyncio.Task[Any]] = set()
         self._is_closing = False
 
@@ -179,6 +183,10 @@ class Activations:
             self._depart(order_id, partial(self._ask_again, order_id, SYSTEM))
         return len(idle)
 
+    async def outlook(self, connection: AsyncConnection) -> Outlook:
+        """What keeps orders from the provider."""
+        return await outlook(connection, self._provider.name, self.circuit, self.caps)
+
     async def drain(self, within_s: float) -> bool:
         """
         Takes no new work and waits for what is in flight.
@@ -229,6 +237,7 @@ class Activations:
                 timeout_s=self._timeout_s,
                 last=self._last_sent,
                 heeds_circuit=self.circuit.is_heeded,
+                caps=self.caps,
             ),
             flight,
         )
@@ -252,6 +261,7 @@ class Activations:
                 is_by_hand=is_by_hand,
                 last=self._last_sent,
                 heeds_circuit=self.circuit.is_heeded,
+                caps=self.caps,
             ),
             flight,
         )
@@ -310,7 +320,23 @@ class Activations:
         except EsimProvisioningError as error:
             self._report(order_id, error)
             raise
+        except ProviderPaused as paused:
+            self._tell_of(paused)
+            raise
+        self._is_cap_told &= not isinstance(intent, Intent)
         return intent
+
+    def _tell_of(self, paused: ProviderPaused) -> None:
+        metrics.NOT_SENT_WHILE_PAUSED.labels(self._provider.name, paused.by).inc()
+        if paused.by is PausedBy.CAP and not self._is_cap_told:
+            self._is_cap_told = True  # once, until there is room again: a shop's rush is no reason for a rush of lines
+            log.error(
+                "providers.cap_reached",
+                provider=self._provider.name,
+                cap=str(self.caps),
+                retry_after_s=paused.retry_after_s,
+                effect="nothing is sent, and orders stay pending",
+            )
 
     async def _call(self, intent: Intent) -> Result:
         with (

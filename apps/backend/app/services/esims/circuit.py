@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import metrics
 from app.audit import SYSTEM, Tag, record
 from app.db import Database
-from app.errors import DatabaseUnavailable, ProviderPaused
+from app.errors import DatabaseUnavailable, PausedBy, ProviderPaused
 from app.models import ProviderState
 from app.services.esim_providers import (
     Accepted,
@@ -36,6 +36,9 @@ from app.services.esims.errors import ProviderOnHold
 
 FIRST_REST_S = 30
 LONGEST_REST_S = 300
+
+ASK_AGAIN_S = 60
+"""Nobody knows when a person will end the pause: whoever is turned away asks again in a minute."""
 
 _WITHIN_S = 5
 """A caller isn't kept waiting for longer by the counting: another process may have been stopped with the row locked."""
@@ -85,6 +88,7 @@ _is_this_probe = ProviderState.probe_at == bindparam("probe")
 _rest = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("rest_s"))
 
 _STANDING = select(
+    ProviderState.paused_at.is_not(None).label("is_paused"),
     func.extract("epoch", ProviderState.rate_limited_until - _now).label("held_for_s"),
     func.extract("epoch", ProviderState.probe_at - _now).label("probe_in_s"),
     ProviderState.failures_in_a_row,
@@ -161,25 +165,29 @@ async def pass_gate(connection: AsyncConnection, provider: str, *, heeds_circuit
     """
     Whether a call may go out now. Within the transaction of its intent, as its last lock.
 
+    A person's pause holds in a dry run, too: who pauses a provider wants no orders at it, and no TEST eSIM for a paid one.
+
     Args:
         deadline_s: if the call becomes the probe, no other goes for so long: the process that makes it may die.
 
     Raises:
         ProviderOnHold: the provider asked to wait.
-        ProviderPaused: the circuit is open, and this is no time for a probe.
+        ProviderPaused: a person has paused it; or the circuit is open, and this is no time for a probe.
     """
     row = (await connection.execute(_STANDING, {"of_provider": provider})).one_or_none()
     if row is None:
         return Standing()
+    if row.is_paused:
+        raise ProviderPaused(PausedBy.PERSON, retry_after_s=ASK_AGAIN_S)
     if row.held_for_s is not None and row.held_for_s > 0:
         raise ProviderOnHold(retry_after_s=int(row.held_for_s) + 1)
     if row.probe_in_s is None or not heeds_circuit:
         return Standing(row.failures_in_a_row)
     if row.probe_in_s > 0:
-        raise ProviderPaused(retry_after_s=ceil(row.probe_in_s))
+        raise ProviderPaused(PausedBy.CIRCUIT, retry_after_s=ceil(row.probe_in_s))
     probe = await connection.scalar(_CLAIM_PROBE, {"of_provider": provider, "rest_s": deadline_s})
     if probe is None:
-        raise ProviderPaused(retry_after_s=ceil(deadline_s))
+        raise ProviderPaused(PausedBy.CIRCUIT, retry_after_s=ceil(deadline_s))
     return Standing(row.failures_in_a_row, probe)
 
 

@@ -21,6 +21,7 @@ from app.models import EsimProfile, IdempotencyKey, Order, PlanCode, Provisionin
 from app.services.esim_providers import EsimProvider, PreparedOrder, ProvisionRequest
 from app.services.esims.circuit import Standing, pass_gate
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown
+from app.services.esims.spend import Caps, in_turn, spend
 from app.vault import Place, Vault
 
 DEADLINE_MARGIN_S = 5
@@ -137,6 +138,8 @@ _PROVISIONING = (
 )
 _DECLARE = RECORD.add_cte(_OPEN.cte("opened"), _PROVISIONING.cte("provisioning"))
 """All that transaction one writes, in one round trip."""
+_DECLARE_IN_TURN = in_turn(_DECLARE)
+_OPEN_IN_TURN = in_turn(_OPEN)
 
 
 async def look(connection: AsyncConnection, order_id: int) -> UnderWay | AlreadyProvisioned | None:
@@ -180,6 +183,7 @@ async def declare_intent(
     timeout_s: float,
     last: Entry | None = None,
     heeds_circuit: bool = True,
+    caps: Caps | None = None,
 ) -> Intent | UnderWay | AlreadyProvisioned:
     """
     Puts an attempt on file. The caller commits before it sends.
@@ -195,6 +199,7 @@ async def declare_intent(
         OutcomeStillUnknown: an earlier attempt isn't settled.
         ProviderOnHold: the provider asked to wait.
         ProviderPaused: nothing is sent to it for now.
+        ProviderBusy: the turn to be counted against a cap didn't come.
         SupplierNotConfigured: a setting or the plan's code is missing.
     """
     reference = reference_of(order_id)
@@ -238,18 +243,30 @@ async def declare_intent(
     started = audit_entry(
         actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id
     )
-    await connection.execute(_DECLARE, attempt | started)
+    if caps is None:
+        await connection.execute(_DECLARE, attempt | started)
+    else:
+        await spend(connection, caps, _DECLARE_IN_TURN, attempt | started)
     failpoints.reached(Point.INTENT_WRITTEN, reference)
     return intent
 
 
 async def open_replay(
-    connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, *, is_live: bool, deadline_s: float
+    connection: AsyncConnection,
+    vault: Vault,
+    intent: Intent,
+    provider: str,
+    *,
+    is_live: bool,
+    deadline_s: float,
+    caps: Caps | None,
 ) -> None:
-    """Puts an attempt on file that asks again; the profile's status stays."""
-    await connection.execute(
-        _OPEN, _row_of(vault, intent, provider, is_live=is_live, deadline_s=deadline_s, is_replay=True)
-    )
+    """Puts an attempt on file that asks again; the profile's status stays. Raises as `spend`."""
+    attempt = _row_of(vault, intent, provider, is_live=is_live, deadline_s=deadline_s, is_replay=True)
+    if caps is None:
+        await connection.execute(_OPEN, attempt)
+    else:
+        await spend(connection, caps, _OPEN_IN_TURN, attempt)
 
 
 async def file_again(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, is_live: bool) -> Intent:

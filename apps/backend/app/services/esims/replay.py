@@ -18,6 +18,7 @@ from app.models import EsimProfile, IdempotencyKey, Order, ProvisioningAttempt
 from app.services.esim_providers import Dedupe, EsimProvider, PreparedOrder
 from app.services.esims.circuit import pass_gate
 from app.services.esims.intent import DEADLINE_MARGIN_S, Intent, attempt_place, new_attempt_id, open_replay
+from app.services.esims.spend import Caps
 from app.vault import Vault
 
 REPLAY_INTERVAL_S = 5
@@ -128,6 +129,7 @@ async def declare_replay(
     is_by_hand: bool,
     last: Entry | None = None,
     heeds_circuit: bool = True,
+    caps: Caps | None = None,
 ) -> Intent | NothingToReplay:
     """
     Puts a replay on file. The caller commits before it sends.
@@ -142,6 +144,7 @@ async def declare_replay(
         NotFound: no such order.
         ProviderOnHold: the provider asked to wait.
         ProviderPaused: nothing is sent to it for now.
+        ProviderBusy: the turn to be counted against a cap didn't come.
     """
     status = await connection.scalar(_LOCK, {"order_id": order_id})
     if status is None:
@@ -180,8 +183,10 @@ async def declare_replay(
     key = hash_of(row.order_key)
     entry = Entry(row.reference, order_id, attempt_id, row.opened_at, row.placed_at, provider.name, key)
     intent = Intent(attempt_id, row.profile_id, order_id, order, actor, entry, circuit)
-    await open_replay(connection, vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s)
     await record(connection, actor, Tag.ESIM_REPLAYED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id)
+    await open_replay(
+        connection, vault, intent, provider.name, is_live=provider.is_live, deadline_s=deadline_s, caps=caps
+    )
     return intent
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from structlog.testing import capture_logs
 
 from app import metrics
@@ -36,6 +36,7 @@ from app.values.activation_code import ActivationCode
 from tests.builders import an_order
 from tests.processes.programs import until
 from tests.services.esims.conftest import TIMEOUT_S, MakeActivations, on_file
+from tests.services.esims.statements import statements_of
 from tests.stand_in import StandIn, respond
 
 OpenProcess = Callable[..., Activations]
@@ -412,22 +413,6 @@ async def test_a_hold_goes_before_a_probe(house: House, process: OpenProcess, su
 # --- what it costs, and what it tells
 
 
-async def statements_of_an_activation(house: House, activations: Activations) -> list[str]:
-    order_id = await an_order(house.db)
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
-
-    engine = house.db._engine.sync_engine  # noqa: SLF001 - where statements can be counted
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        assert await ending(activations, order_id) == "bought"
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
-    return seen
-
-
 @pytest.mark.parametrize("has_failed_before", [False, True])
 async def test_a_healthy_provider_costs_an_activation_no_statement_and_no_lock(
     house: House, process: OpenProcess, supplier: StandIn, has_failed_before: bool
@@ -436,8 +421,8 @@ async def test_a_healthy_provider_costs_an_activation_no_statement_and_no_lock(
         supplier.script("status_500_before", "none")
         for _ in range(2):
             await tried(house, process(20))
-    without = await statements_of_an_activation(house, process(0))
-    healthy = await statements_of_an_activation(house, process(20))
+    without = await statements_of(house, process(0))
+    healthy = await statements_of(house, process(20))
     assert healthy == without
     [about_it] = [statement for statement in healthy if "provider_states" in statement]
     assert about_it.startswith("SELECT")
