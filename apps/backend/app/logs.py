@@ -31,6 +31,9 @@ _SHOWN_BY_STR: Final = frozenset(
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _BARE = re.compile(r"[^\s\"'=]+")
 
+_learned: list[str] = []
+"""Secrets that came into use after the logging was configured."""
+
 _COLOURS: Final = {"debug": "2", "info": "32", "warning": "33", "error": "31", "critical": "1;31"}  # ANSI SGR
 
 
@@ -56,7 +59,7 @@ def configure_logging(
         raise ValueError(f"There is no log level {level!r}.")
     stream = stream or sys.stderr
     is_json = json if json is not None else not stream.isatty()
-    known = tuple(known_secrets)
+    known = (*known_secrets, *_learned)
     on_the_way: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -83,6 +86,17 @@ def configure_logging(
         cache_logger_on_first_use=False,  # the next call must reach loggers that were used already
     )
     sys.excepthook = _log_uncaught
+
+
+def learn_secret(secret: str) -> None:
+    """One more string that this process replaces in every line, from the next one on, whatever is configured later."""
+    if secret not in _learned:
+        _learned.append(secret)
+    for handler in logging.root.handlers:
+        formatter = handler.formatter if isinstance(handler, Handler) else None
+        for processor in getattr(formatter, "processors", ()):
+            if isinstance(processor, _Line):
+                processor.known = tuple(dict.fromkeys((*processor.known, secret)))
 
 
 class _Line:

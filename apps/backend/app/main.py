@@ -18,6 +18,7 @@ from app.api.problems import Problem
 from app.api.shell import Shell
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.house import House, open_house
+from app.jobs.renewing import keep_credential_current
 from app.jobs.running import keep_replaying, keep_sweeping, keep_working
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import DRAIN_MARGIN_S, Activations
@@ -87,6 +88,7 @@ async def _open(app: FastAPI, settings: Settings) -> AsyncGenerator[None, None]:
             asyncio.create_task(keep_sweeping(house)),
             asyncio.create_task(keep_replaying(activations)),
             asyncio.create_task(keep_working(house)),
+            asyncio.create_task(keep_credential_current(settings, provider)),
         ]
         try:
             yield

@@ -14,9 +14,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from app.errors import ConfigurationError
 from app.values.email_address import read_email
@@ -155,6 +171,8 @@ class Settings(BaseSettings):
     mail_from: Annotated[Annotated[str, AfterValidator(read_email)] | None, Field(validate_default=True)] = None
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
 
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
+
     # One setting in the light of those above it. Not for the whole object: pydantic would keep that until all else is right.
 
     @field_validator("*", mode="before")
@@ -181,6 +199,28 @@ class Settings(BaseSettings):
         if address is None and info.data.get("smtp_url") is not None:
             raise ValueError("must be set with SMTP_URL: the address that messages come from")
         return address
+
+    def file_of(self, name: str) -> Path | None:
+        """The file that a setting was read from, by way of X_FILE; None where it came from elsewhere."""
+        return self._files.get(name)
+
+    def read_again(self, name: str) -> str:
+        """
+        What stands now in the file of a secret.
+
+        Raises:
+            ValueError: there is no such file, or nothing in it that could be the secret; it says why, and not what.
+        """
+        text = _content_of(self._files[name])
+        if not text:
+            raise ValueError("it is empty")
+        kind: Any = type(self).model_fields[name].annotation
+        try:
+            secret: SecretStr = TypeAdapter(kind).validate_python(text)
+        except ValidationError as error:
+            [mistake, *_] = error.errors(include_url=False, include_input=False, include_context=False)
+            raise ValueError(mistake["msg"].removeprefix("Value error, ")) from None
+        return secret.get_secret_value()
 
     @property
     def is_live(self) -> bool:
@@ -231,10 +271,23 @@ class Settings(BaseSettings):
         variables: dict[str, str] = {}
         for source in (dotenv_settings, env_settings):
             if isinstance(source, EnvSettingsSource):
-                given = {name: value.strip() for name, value in source.env_vars.items() if value and value.strip()}
-                source.env_vars = given
-                variables |= given
+                source.env_vars = _given(source)
+                variables |= _given(source)
         return init_settings, env_settings, dotenv_settings, _NamedFiles(settings_cls, variables)
+
+
+def _given(source: EnvSettingsSource) -> dict[str, str]:
+    return {name: value.strip() for name, value in source.env_vars.items() if value and value.strip()}
+
+
+def _content_of(path: Path) -> str:
+    """Without white space around it. ValueError says why it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    except ValueError as error:
+        raise ValueError("it is not UTF-8 text") from error
 
 
 @dataclass(frozen=True)
@@ -252,19 +305,30 @@ class _NamedFiles(PydanticBaseSettingsSource):
         self._variables = variables
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 - the base class's signature
-        path = self._variables.get(f"{field_name}_file")
-        if path is None or field_name in self._variables:
+        path = self.files().get(field_name)
+        if path is None:
             return None, field_name, False
         try:
-            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            unreadable = _UnreadableFile(f"{field_name.upper()}_FILE names {path}, which cannot be read: {reason}")
+            return _content_of(path), field_name, False
+        except ValueError as error:
+            unreadable = _UnreadableFile(f"{field_name.upper()}_FILE names {path}, which cannot be read: {error}")
             return unreadable, field_name, False
 
     def __call__(self) -> dict[str, Any]:
         values = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
         return {name: value for name, value in values.items() if value}
+
+    def files(self) -> dict[str, Path]:
+        """By the setting that each gives its value to."""
+        return {
+            name: Path(self._variables[f"{name}_file"])
+            for name in self.settings_cls.model_fields
+            if f"{name}_file" in self._variables and name not in self._variables
+        }
+
+
+def _variables() -> dict[str, str]:
+    return _given(DotEnvSettingsSource(Settings)) | _given(EnvSettingsSource(Settings))
 
 
 def load_settings() -> Settings:
@@ -277,7 +341,9 @@ def load_settings() -> Settings:
     if os.environ.get("TRIBI_ENV_FILE") and not ENV_FILE.exists():
         raise ConfigurationError(f"TRIBI_ENV_FILE: there is no {ENV_FILE}")
     try:
-        return Settings()
+        settings = Settings()
+        settings._files.update(_NamedFiles(Settings, _variables()).files())  # noqa: SLF001 - which pydantic keeps from its sources
+        return settings  # noqa: TRY300 - the errors below are of both lines
     except ValidationError as error:
         mistakes = error.errors(include_url=False, include_input=False, include_context=False)
         lines = [

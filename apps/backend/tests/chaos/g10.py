@@ -50,6 +50,9 @@ class OnTheDot:
         self.hits = 0
         """Those of them that went out within the jitter of their instant."""
 
+    def use_api_key(self, api_key: str) -> None:
+        self._line.use_api_key(api_key)
+
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         clock = asyncio.get_running_loop().time
         if self._answered_at is not None:

@@ -64,6 +64,9 @@ class Overheard:
             await asyncio.sleep(_LOOK_EVERY_S)
             self.longest_nap_s = max(self.longest_nap_s, time.monotonic() - asked_at - _LOOK_EVERY_S)
 
+    def use_api_key(self, api_key: str) -> None:
+        self._line.use_api_key(api_key)
+
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         started = time.monotonic()
         answer: Answer | None = None

@@ -124,6 +124,9 @@ class EsimProvider(Protocol):
     name: ClassVar[str]
     """Stable name stored on each profile: "LOCAL", "CONNECTED_YOU"."""
 
+    credential_setting: ClassVar[str | None]
+    """The setting whose new value `use_credential` takes while orders go out; None for a supplier that needs none."""
+
     @property
     def capabilities(self) -> Capabilities: ...
 
@@ -161,6 +164,9 @@ class EsimProvider(Protocol):
             SupplierRefused: nothing was issued.
             SupplierOutcomeUnknown: one may have been issued; don't ask again, settle.
         """
+
+    def use_credential(self, credential: str) -> None:
+        """From the next order on. The former one stays a secret: an answer may still repeat it."""
 
     async def close(self) -> None:
         """Gives back connections."""

@@ -117,6 +117,9 @@ class Supplier:
         """What was to be said to an order that wasn't sent."""
         self._next.pop(reference, None)
 
+    def use_api_key(self, api_key: str) -> None:
+        pass
+
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         word = self._next.pop(order.reference, WELL)
         if word is UNREACHABLE:

@@ -30,6 +30,9 @@ class Line(Protocol):
     async def send(self, order: PreparedOrder, may_send: Callable[[], bool]) -> Exchange:
         """Raises SupplierUnreachable (nothing was sent) or SupplierOutcomeUnknown (no whole answer came)."""
 
+    def use_api_key(self, api_key: str) -> None:
+        """From the next order on."""
+
     async def close(self) -> None: ...
 
 
@@ -42,16 +45,18 @@ CAPABILITIES = Capabilities(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class ConnectedYou:
     """Source: integration blueprint of 2025-11-20, sections 1, 2, 3 and 5."""
 
     name: ClassVar[str] = "CONNECTED_YOU"
+    credential_setting: ClassVar[str | None] = "connected_you_api_key"
     partner_id: str | None = field(repr=False)
     api_key: str | None = field(repr=False)
     base_url: str
     line: Line
     capabilities: Capabilities = CAPABILITIES
+    _former_keys: tuple[str, ...] = field(default=(), init=False, repr=False)
 
     @property
     def is_live(self) -> bool:
@@ -93,6 +98,13 @@ class ConnectedYou:
             error.args = (operators_message(str(error), error.answer, lambda text: redact(text, known)),)
             raise
 
+    def use_credential(self, credential: str) -> None:
+        """As `EsimProvider.use_credential`."""
+        if self.api_key:
+            self._former_keys = (*self._former_keys, self.api_key)
+        self.api_key = credential
+        self.line.use_api_key(credential)
+
     async def close(self) -> None:
         await self.line.close()
 
@@ -100,5 +112,15 @@ class ConnectedYou:
         customer = json.loads(order.body)["customer"]
         # An order that is sent again may have been prepared under another partner id.
         return tuple(
-            filter(None, (self.api_key, self.partner_id, order.partner_id, customer["email"], customer["name"]))
+            filter(
+                None,
+                (
+                    self.api_key,
+                    *self._former_keys,
+                    self.partner_id,
+                    order.partner_id,
+                    customer["email"],
+                    customer["name"],
+                ),
+            )
         )

@@ -30,6 +30,9 @@ class DryRun:
         )
         return Exchange(Answer(None, json.dumps(fake_body(order)).encode()))
 
+    def use_api_key(self, api_key: str) -> None:
+        pass
+
     async def close(self) -> None:
         pass
 

@@ -27,5 +27,8 @@ class Wire:
         url = f"{order.base_url}/partners/orders"
         return await self._post.send(order, url=url, headers=self._headers, may_send=may_send)
 
+    def use_api_key(self, api_key: str) -> None:
+        self._headers = self._headers | {"x-api-key": api_key}  # a call under way keeps its own
+
     async def close(self) -> None:
         await self._post.close()
