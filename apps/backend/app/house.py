@@ -12,16 +12,17 @@ from pathlib import Path
 import psycopg
 import structlog
 from psycopg.errors import UndefinedTable
-from sqlalchemy import bindparam, select, text
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import ProgrammingError
 
 from app import schema
 from app.db import Database, reason_of
+from app.encryption_keys import keys_on_file, say_in_use
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.held import hold_if_older
 from app.journal import Journal, newest_of
-from app.models import EncryptionKey, Installation
+from app.models import Installation
 from app.postgres import EmbeddedPostgresError, hold
 from app.settings import Settings
 from app.vault import CannotOpen, Keyring, Place, Vault
@@ -55,6 +56,22 @@ class House:
         if self._vault is None:
             raise DatabaseUnavailable("the database isn't there yet, or not migrated")
         return self._vault
+
+    async def keep_key(self) -> None:
+        """
+        Says that this process still seals with the first of its keys, so that no rotation forgets it; called every few seconds.
+
+        Raises:
+            DatabaseUnavailable: the database is away.
+        """
+        if self._vault is None:
+            return
+        key_id = self.keyring.key_ids[0]
+        async with self.db.read() as connection:
+            was_on_file = await say_in_use(connection, key_id)
+        if not was_on_file:
+            # It was asleep while a rotation took its key for unused: what it has sealed since needs that key again.
+            log.error("secrets.forgotten_key_in_use", key=key_id.hex(), effect="no start goes without it again")
 
     async def settle(self) -> None:
         """
@@ -188,17 +205,13 @@ async def _bind(db: Database, keyring: Keyring, order_id_start: int) -> tuple[Va
     try:
         # Until this is done a server serves nobody: a connection that has gone silent may not hold it up for ever.
         async with db.begin(within_s=_BIND_WITHIN_S) as connection:
-            known = set(await connection.scalars(select(EncryptionKey.key_id)))
+            known = {key.key_id for key in await keys_on_file(connection)}
             if missing := known - set(keyring.key_ids):
                 raise ConfigurationError(
                     f"ENCRYPTION_KEY: this database was sealed with another key ({', '.join(k.hex() for k in sorted(missing))}); "
                     "give that one, too (separated by a comma)"
                 )
-            new = [{"key_id": key_id} for key_id in keyring.key_ids[:1] if key_id not in known]
-            if new:
-                await connection.execute(
-                    upsert(EncryptionKey).values(key_id=bindparam("key_id")).on_conflict_do_nothing(), new
-                )
+            await say_in_use(connection, keyring.key_ids[0])
             sealed = await connection.scalar(select(Installation.fingerprint_key))
             if sealed is None:
                 fresh = keyring.seal(secrets.token_bytes(32), _FINGERPRINT_KEY)

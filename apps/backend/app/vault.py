@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 _VERSION = b"\x01"
 _KEY_BYTES = 32
-_KEY_ID_BYTES = 8
+KEY_ID_BYTES = 8
 _NONCE_BYTES = 12
-_HEADER_BYTES = 1 + _KEY_ID_BYTES + _NONCE_BYTES
+HEADER_BYTES = 1 + KEY_ID_BYTES + _NONCE_BYTES
 
 
 class CannotOpen(Exception):
@@ -26,7 +26,7 @@ class CannotOpen(Exception):
 
 def key_id(key: bytes) -> bytes:
     """8 bytes that name a key without telling it."""
-    return hashlib.sha256(b"tribi key id" + key).digest()[:_KEY_ID_BYTES]
+    return hashlib.sha256(b"tribi key id" + key).digest()[:KEY_ID_BYTES]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,12 @@ class Keyring:
         Raises:
             CannotOpen: the key is not among ours, or the value was sealed for another place.
         """
-        cipher = self._ciphers.get(sealed[1 : 1 + _KEY_ID_BYTES])
+        cipher = self._ciphers.get(sealed[1 : 1 + KEY_ID_BYTES])
         if sealed[:1] != _VERSION or cipher is None:
             raise CannotOpen(f"{place.table}.{place.column}: sealed with a key that ENCRYPTION_KEY does not hold")
-        nonce = sealed[1 + _KEY_ID_BYTES : _HEADER_BYTES]
+        nonce = sealed[1 + KEY_ID_BYTES : HEADER_BYTES]
         try:
-            return cipher.decrypt(nonce, sealed[_HEADER_BYTES:], bytes(place))
+            return cipher.decrypt(nonce, sealed[HEADER_BYTES:], bytes(place))
         except (InvalidTag, ValueError) as error:  # ValueError: cut so short that it has no nonce
             raise CannotOpen(
                 f"{place.table}.{place.column}: the value was sealed for another row, or changed"

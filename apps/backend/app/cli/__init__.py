@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import catalogue, esims, keys, providers, recovering, running, sandbox
+from app.cli import catalogue, esims, keys, providers, recovering, running, sandbox, secrets
 
 app = typer.Typer(
     name="tribi",
@@ -24,6 +24,7 @@ app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(keys.app, name="keys")
 app.add_typer(esims.app, name="esims")
 app.add_typer(providers.app, name="providers")
+app.add_typer(secrets.app, name="secrets")
 
 
 def _explain(error: TyperException) -> NoReturn:

@@ -21,12 +21,13 @@ log = structlog.get_logger()
 
 
 async def keep_sweeping(house: House) -> None:
-    """The recovery sweep of attempts and of jobs, at once and then every five seconds, until cancelled."""
+    """The recovery sweep of attempts and jobs, and the word that our key is in use: now and every five seconds, until cancelled."""
     while True:
         try:
             await sweep(house.db)
             await house.look_back()
             await _put_back_jobs(house)
+            await house.keep_key()
         except DatabaseUnavailable as away:
             log.warning("sweep.database_away", reason=str(away))
         except Exception:
