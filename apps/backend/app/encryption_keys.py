@@ -16,7 +16,7 @@ from app.models import EncryptionKey
 IN_USE_S = 60
 """For so long a key counts as in use after a process has said so last (database time)."""
 
-_SAY_AGAIN_S = 20
+_SAY_AGAIN_S = 10
 """After so long a process says it again; it looks every few seconds."""
 
 

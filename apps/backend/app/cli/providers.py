@@ -8,7 +8,7 @@ from app.cli.office import Json, actor, print_json, print_table, run
 
 if TYPE_CHECKING:
     from app.house import House
-    from app.services.esims.pause import Obstacle, Outlook
+    from app.services.esims.pause import Obstacle
     from app.services.esims.spend import Caps, Spent
 
 app = typer.Typer(
@@ -48,14 +48,15 @@ def list_(json: Json = False) -> None:
                         "live_esims": _spent_shape(used, caps or Caps(0, 0)) if is_this and used else None,
                     }
                 )
-                rows += _rows(name, mode, ahead)
+                free = [] if mode == "not configured" or ahead.obstacles else ["go out"]
+                rows += [[name, mode, said] for said in [*map(_sentence, ahead.obstacles), *free] or [""]]
         return shapes, rows, _cap_line(used, caps or Caps(0, 0))
 
     shapes, rows, cap_line = run(work)
     if json:
         print_json(shapes)
         return
-    print_table(["PROVIDER", "MODE", "ORDERS", "SINCE", "UNTIL", "WHY", "BY"], rows)
+    print_table(["PROVIDER", "MODE", "ORDERS"], rows)
     if cap_line:
         typer.echo(cap_line)
 
@@ -111,21 +112,17 @@ def _named(text: str) -> str:
     return name
 
 
-def _rows(name: str, mode: str, ahead: "Outlook") -> list[list[str]]:
+def _sentence(obstacle: "Obstacle") -> str:
     from app.shapes import rfc3339
 
-    return [
-        [
-            name,
-            mode,
-            f"paused by {'a person' if obstacle.by == 'person' else f'the {obstacle.by}'}",
-            rfc3339(obstacle.since) or "",
-            rfc3339(obstacle.until) or "",
-            obstacle.reason or "",
-            obstacle.actor or "",
-        ]
-        for obstacle in ahead.obstacles
-    ] or [[name, mode, "go out" if mode != "not configured" else "", "", "", "", ""]]
+    since, until = rfc3339(obstacle.since), rfc3339(obstacle.until)
+    match obstacle.by.value:
+        case "person":
+            return f"paused by {obstacle.actor} since {since}: {obstacle.reason}"
+        case "circuit":
+            return f"paused by the circuit since {since} ({obstacle.reason}); a probe may go at {until}"
+        case _:
+            return f"paused by the cap {obstacle.reason} until {until}"
 
 
 def _obstacle_shape(obstacle: "Obstacle") -> dict[str, str | None]:

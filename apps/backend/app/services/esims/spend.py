@@ -85,7 +85,7 @@ def warn_of_live_orders(settings: Settings) -> None:
     if settings.is_live:
         caps = caps_of(settings, is_live=True)
         log.warning(
-            "providers.live_orders_on",
+            "server.live_orders_on",
             banner=f"LIVE ORDERS ARE ON: each activation spends money at {settings.esim_provider}",
             cap=str(caps) if caps else "NONE: set LIVE_ESIMS_PER_HOUR and LIVE_ESIMS_PER_DAY",
         )
