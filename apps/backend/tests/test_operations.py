@@ -16,6 +16,7 @@ from app.settings import BACKEND_DIR
 FOLDER = BACKEND_DIR.parents[1] / "docs" / "operations"
 INDEX = FOLDER / "README.md"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
+SECRETS = FOLDER.parent / "secrets.md"
 PARTS = ("**The traveller**", "**It means", "**Look", "**Type")
 
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
@@ -68,7 +69,7 @@ def blocks(language: str) -> list[tuple[str, str]]:
     """The blocks of code in all pages: name of the page, text."""
     return [
         (path.name, text)
-        for path in [INDEX, *PAGES]
+        for path in [INDEX, *PAGES, SECRETS]
         for kind, text in _BLOCK.findall(path.read_text())
         if kind == language
     ]
@@ -107,10 +108,10 @@ def test_a_page_says_what_is_seen_what_it_means_where_to_look_and_what_to_type(p
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("page", [INDEX, *PAGES], ids=["index", *(page.name for page in PAGES)])
+@pytest.mark.parametrize("page", [INDEX, *PAGES, SECRETS], ids=lambda page: page.name)
 def test_its_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
-        assert (FOLDER / target).exists(), target
+        assert (page.parent / target).exists(), target
 
 
 def test_what_is_to_be_asked_of_the_database_can_be_asked(database_url: str) -> None:

@@ -143,6 +143,33 @@ def test_white_space_around_a_value_is_dropped(env_file: Path, tmp_path: Path, m
     assert settings.connected_you_base_url == "https://api.example.com"
 
 
+@pytest.mark.parametrize(
+    "name", ["CONNECTED_YOU_API_KEY", "CONNECTED_YOU_PARTNER_ID", "DATABASE_URL", "ENCRYPTION_KEY", "SMTP_URL"]
+)
+def test_a_secret_that_is_set_to_nothing_comes_from_its_file(
+    name: str, env_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret = {
+        "DATABASE_URL": "postgresql://tribi:hunter2@h/d",
+        "ENCRYPTION_KEY": A_KEY,
+        "SMTP_URL": "smtp://u:hunter2@h",
+    }.get(name, "hunter2")
+    (tmp_path / "secret").write_text(f"{secret}\n")
+    env_file.write_text(f"{name}=\n")
+    monkeypatch.setenv(name, " ")
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+    monkeypatch.setenv("MAIL_FROM", "esims@example.com")
+    settings = load_settings()
+    assert secret in settings.secrets()
+    assert settings.file_of(name.lower()) == tmp_path / "secret"
+
+
+def test_a_value_that_came_from_no_file_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CONNECTED_YOU_API_KEY", "the-api-key")
+    monkeypatch.setenv("CONNECTED_YOU_API_KEY_FILE", str(tmp_path / "not-looked-at"))
+    assert load_settings().file_of("connected_you_api_key") is None
+
+
 # What they are without being set
 
 
@@ -225,6 +252,11 @@ REFUSED = [
     *[("CONNECTED_YOU_TIMEOUT_SECONDS", value) for value in (*NUMBERS, "601")],
     *[("ACTIVATION_WAIT_SECONDS", value) for value in (*NUMBERS, "601")],
     *[("PROVIDER_MAX_CONCURRENCY", value) for value in (*NUMBERS, "1.5", "100001")],
+    *[
+        (name, value)
+        for name in ("LIVE_ESIMS_PER_HOUR", "LIVE_ESIMS_PER_DAY")
+        for value in ("five", "1.5", "-1", "1000001")
+    ],
     *[("DATABASE_POOL_SIZE", value) for value in (*NUMBERS, "1.5", "201")],
     *[
         (name, value)

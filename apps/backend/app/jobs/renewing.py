@@ -51,14 +51,18 @@ async def keep_credential_current(settings: Settings, provider: EsimProvider) ->
         return
     file, told = SecretFile(settings, name), None
     while True:
-        # A file system that has gone away may let a reader wait.
-        credential = await asyncio.to_thread(file.look)
-        if file.trouble != told:
+        try:
+            # A file system that has gone away may let a reader wait.
+            credential = await asyncio.to_thread(file.look)
+            if file.trouble is not None and file.trouble != told:
+                log.warning(
+                    "secrets.file_not_usable", setting=name.upper(), reason=file.trouble, effect="the former one stays"
+                )
             told = file.trouble
-            if told is not None:
-                log.warning("secrets.file_not_usable", setting=name.upper(), reason=told, effect="the former one stays")
-        if credential is not None:
-            learn_secret(credential)  # before anybody can send it, and say what came of it
-            provider.use_credential(credential)
-            log.info("secrets.renewed", setting=name.upper(), effect="from the next order on")
+            if credential is not None:
+                learn_secret(credential)  # before anybody can send it, and say what came of it
+                provider.use_credential(credential)
+                log.info("secrets.renewed", setting=name.upper(), effect="from the next order on")
+        except Exception:
+            log.exception("secrets.look_failed", setting=name.upper())
         await asyncio.sleep(LOOK_INTERVAL_S)
