@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.contextvars import bound_contextvars
 
-from app.logs import Handler, configure_logging
+from app import logs
+from app.logs import Handler, configure_logging, learn_secret
 
 EMAIL = "ana.canary@example.com"
 CODE = "LPA:1$SMDP.GSMA.COM$CANARY-12345"
@@ -411,3 +412,24 @@ def test_lines_of_many_threads_do_not_mix(log: Log) -> None:
     for thread in threads:
         thread.join()
     assert len(log()) == 20
+
+
+def test_a_secret_that_is_learned_is_replaced_from_the_next_line_on_and_so_are_those_of_before(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_learned", [])
+    learn_secret("canary-of-today")
+    structlog.get_logger().info("said", words=f"canary-of-today, {KNOWN}")
+    logging.getLogger("a.library").warning("canary-of-today")
+    assert [line.get("words", line["event"]) for line in log()] == ["[redacted], [redacted]", "[redacted]"]
+
+
+def test_what_was_learned_outlives_another_configuration(
+    logging_restored: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "_learned", [])
+    learn_secret("canary-of-today")
+    stream = io.StringIO()
+    configure_logging(stream=stream, known_secrets=[KNOWN])
+    structlog.get_logger().info("said", words="canary-of-today")
+    assert not CANARIES.search(stream.getvalue())

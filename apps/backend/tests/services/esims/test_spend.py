@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 
 from app.errors import PausedBy, ProviderPaused, TribiError
 from app.house import House
+from app.models.esims import ATTEMPT_OUTCOMES
 from app.services.esim_providers import Dedupe, EsimProvider, get_esim_provider
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esims import spend as spend_module
@@ -132,6 +133,21 @@ async def test_the_longer_wait_of_the_two_is_told(house: House, process: OpenPro
 
 
 # --- what counts
+
+
+@pytest.mark.parametrize("outcome", [None, *ATTEMPT_OUTCOMES])
+async def test_an_attempt_counts_by_its_outcome(house: House, process: OpenProcess, outcome: str | None) -> None:
+    await tried(house, process())
+    async with house.db.begin() as connection:
+        await connection.execute(
+            text(
+                "UPDATE provisioning_attempts SET outcome = :outcome,"
+                " closed_at = CASE WHEN CAST(:outcome AS text) IS NOT NULL THEN now() END"
+            ),
+            {"outcome": outcome},
+        )
+        counted = (await spent(connection, None)).last_hour
+    assert counted == (outcome not in {"refused", "not_sent", "held_off"})
 
 
 @pytest.mark.parametrize("fault", ["close_after", "status_500_before", "half_json"])
