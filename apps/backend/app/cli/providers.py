@@ -117,6 +117,8 @@ def _sentence(obstacle: "Obstacle") -> str:
 
     since, until = rfc3339(obstacle.since), rfc3339(obstacle.until)
     match obstacle.by.value:
+        case "held":
+            return f"held since {since}, when the database was found to be older than the intent journal: see `tribi recover`"
         case "person":
             return f"paused by {obstacle.actor} since {since}: {obstacle.reason}"
         case "circuit":

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.errors import PausedBy, ProviderPaused, TribiError
+from app.held import hold
 from app.house import House
 from app.services.esim_providers import Dedupe, EsimProvider, get_esim_provider
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
@@ -180,3 +181,15 @@ async def test_a_persons_pause_uses_no_probe_up(
     assert await ending(activations, await an_order(house.db)) == "provider-paused"
     await resumed(house)
     assert await ending(activations, await an_order(house.db)) == "bought"
+
+
+async def test_a_database_that_was_set_back_is_told_first(house: House, activations: Activations) -> None:
+    order_id = await an_order(house.db)
+    await paused(house)
+    await hold(house.db, forgotten=1)
+    async with house.db.read() as connection:
+        ahead = await activations.outlook(connection)
+    assert [obstacle.by for obstacle in ahead.obstacles] == [PausedBy.HELD, PausedBy.PERSON]
+    with pytest.raises(ProviderPaused) as turned_away:
+        await activations.activate(order_id, actor="key:1")
+    assert turned_away.value.by is PausedBy.HELD

@@ -298,7 +298,8 @@ async def test_a_key_stays_while_a_process_seals_with_it(
         await told.wait()
         await old_order.keep_key()
 
-    rotation, _ = await asyncio.gather(rotate(both, actor="cli:eva", on_wait=told.set), lives())
+    async with asyncio.timeout(120):
+        rotation, _ = await asyncio.gather(rotate(both, actor="cli:eva", on_wait=told.set), lives())
     assert not rotation.is_complete
     [_, old] = rotation.keys
     assert (old.in_use, old.values, old.may_be_removed) == (True, 0, False)
