@@ -6,7 +6,7 @@ import structlog
 from pydantic import SecretStr
 
 from app.logs import learn_secret
-from app.services.esim_providers import EsimProvider
+from app.services.esim_providers import EsimProvider, TakesCredential
 from app.settings import Settings
 
 LOOK_INTERVAL_S = 1
@@ -45,10 +45,10 @@ class SecretFile:
 
 
 async def keep_credential_current(settings: Settings, provider: EsimProvider) -> None:
-    """Until cancelled; ends by itself where the credential came from no file."""
-    name = provider.credential_setting
-    if name is None or settings.file_of(name) is None:
+    """Until cancelled; ends by itself where there is none that may be renewed, or it came from no file."""
+    if not isinstance(provider, TakesCredential) or settings.file_of(provider.credential_setting) is None:
         return
+    name = provider.credential_setting
     file, told = SecretFile(settings, name), None
     while True:
         try:

@@ -16,7 +16,13 @@ from app import logs
 from app.jobs import renewing
 from app.jobs.renewing import SecretFile, keep_credential_current
 from app.logs import configure_logging
-from app.services.esim_providers import EsimProvider, ProvisionRequest, SupplierRefused, get_esim_provider
+from app.services.esim_providers import (
+    EsimProvider,
+    ProvisionRequest,
+    SupplierRefused,
+    TakesCredential,
+    get_esim_provider,
+)
 from app.settings import Settings, load_settings
 from tests.processes.programs import until
 from tests.stand_in import StandIn, respond
@@ -169,6 +175,7 @@ async def test_a_key_is_redacted_before_it_is_used_and_the_former_one_after_it(
     settings: Settings, key_file: Path, log: StringIO
 ) -> None:
     provider = get_esim_provider(settings)
+    assert isinstance(provider, TakesCredential)
     used = []
 
     def use(credential: str) -> None:
@@ -186,6 +193,7 @@ async def test_a_key_is_redacted_before_it_is_used_and_the_former_one_after_it(
 async def test_an_answer_that_repeats_the_former_key_is_redacted(settings: Settings, tmp_path: Path) -> None:
     async with StandIn(ledger=tmp_path / "ledger.jsonl", fsync=False, api_key=NEW) as supplier:
         provider = get_esim_provider(settings.model_copy(update={"connected_you_base_url": supplier.url}))
+        assert isinstance(provider, TakesCredential)
         provider.use_credential(NEW)
         supplier.script(respond(422, f"neither {OLD} nor {NEW}"))
         with pytest.raises(SupplierRefused) as refused:

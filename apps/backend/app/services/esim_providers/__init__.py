@@ -15,6 +15,7 @@ from app.services.esim_providers.contract import (
     SupplierRateLimited,
     SupplierRefused,
     SupplierUnreachable,
+    TakesCredential,
 )
 from app.services.esim_providers.registry import (
     get_esim_provider,
@@ -38,6 +39,7 @@ __all__ = [
     "SupplierRateLimited",
     "SupplierRefused",
     "SupplierUnreachable",
+    "TakesCredential",
     "get_esim_provider",
     "plan_code_provider",
     "provider_names",

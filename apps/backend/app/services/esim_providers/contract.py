@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from app.errors import TribiError
 from app.values.activation_code import ActivationCode
@@ -124,9 +124,6 @@ class EsimProvider(Protocol):
     name: ClassVar[str]
     """Stable name stored on each profile: "LOCAL", "CONNECTED_YOU"."""
 
-    credential_setting: ClassVar[str | None]
-    """The setting whose new value `use_credential` takes while orders go out; None for a supplier that needs none."""
-
     @property
     def capabilities(self) -> Capabilities: ...
 
@@ -165,11 +162,19 @@ class EsimProvider(Protocol):
             SupplierOutcomeUnknown: one may have been issued; don't ask again, settle.
         """
 
-    def use_credential(self, credential: str) -> None:
-        """From the next order on. The former one stays a secret: an answer may still repeat it."""
-
     async def close(self) -> None:
         """Gives back connections."""
+
+
+@runtime_checkable
+class TakesCredential(Protocol):
+    """A provider whose credential may change while orders go out: another one in its file is used without a new start."""
+
+    credential_setting: ClassVar[str]
+    """The setting that holds it; a secret."""
+
+    def use_credential(self, credential: str) -> None:
+        """From the next order on. The former one stays a secret: an answer may still repeat it."""
 
 
 class EsimProvisioningError(TribiError):

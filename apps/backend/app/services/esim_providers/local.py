@@ -27,7 +27,6 @@ class Local:
     capabilities: ClassVar[Capabilities] = Capabilities(
         needs_plan_code=False, dedupe=Dedupe.UNKNOWN, lookup=Lookup.NONE
     )
-    credential_setting: ClassVar[str | None] = None
     is_live = False
     base_url = None
     partner_id = None
@@ -44,9 +43,6 @@ class Local:
             answer=Answer(None, json.dumps(payload).encode()),
             instructions="This is a test eSIM made by Tribi itself. It cannot be installed.",
         )
-
-    def use_credential(self, credential: str) -> None:
-        pass
 
     async def close(self) -> None:
         pass

@@ -50,7 +50,7 @@ class ConnectedYou:
     """Source: integration blueprint of 2025-11-20, sections 1, 2, 3 and 5."""
 
     name: ClassVar[str] = "CONNECTED_YOU"
-    credential_setting: ClassVar[str | None] = "connected_you_api_key"
+    credential_setting: ClassVar[str] = "connected_you_api_key"
     partner_id: str | None = field(repr=False)
     api_key: str | None = field(repr=False)
     base_url: str
@@ -99,7 +99,7 @@ class ConnectedYou:
             raise
 
     def use_credential(self, credential: str) -> None:
-        """As `EsimProvider.use_credential`."""
+        """As `TakesCredential.use_credential`."""
         if self.api_key:
             self._former_keys = (*self._former_keys, self.api_key)
         self.api_key = credential
