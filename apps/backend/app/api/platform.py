@@ -10,7 +10,7 @@ from starlette.responses import Response
 from app import metrics, schema
 from app.api.access import Office, UnsettledOffice
 from app.errors import DatabaseUnavailable, PausedBy
-from app.services.esims.pause import Obstacle
+from app.services.esims.pause import Obstacle, Outlook, outlook
 from app.services.esims.stuck import count_stuck
 from app.shapes import rfc3339
 
@@ -59,7 +59,7 @@ async def _readiness(office: Office) -> Readiness:
         async with office.house.db.read() as connection:
             revision = await schema.current_revision(connection)
             is_behind = revision is None or revision < schema.head()
-            ahead = None if is_behind else await office.activations.outlook(connection)
+            ahead = None if is_behind else await _outlook(office, connection)
         if ahead is None:
             behind = f"at {revision or 'nothing'}, {schema.head()} is needed: run `tribi migrate`"
             return Readiness(status="not-ready", database="ok", migrations=behind, provider=provider)
@@ -71,6 +71,11 @@ async def _readiness(office: Office) -> Readiness:
         provider |= _shown(ahead.obstacles[0])
     held = next((one.since for one in ahead.obstacles if one.by is PausedBy.HELD), None)
     return Readiness(status="ready", database="ok", migrations="ok", held_since=rfc3339(held), provider=provider)
+
+
+async def _outlook(office: Office, connection: Any) -> Outlook:  # noqa: ANN401 - AsyncConnection, which is for the services
+    activations = office.activations
+    return await outlook(connection, office.provider.name, activations.circuit, activations.caps)
 
 
 def _shown(obstacle: Obstacle) -> dict[str, str | None]:
@@ -96,7 +101,7 @@ async def prometheus(office: UnsettledOffice) -> Response:
         _ = office.house.vault  # not before the tables are known to be there
         async with office.house.db.read() as connection:
             stuck = await count_stuck(connection)
-            ahead = await office.activations.outlook(connection)
+            ahead = await _outlook(office, connection)
         metrics.HELD.set(PausedBy.HELD in ahead.paused_by)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)
         metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)

@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import failpoints, metrics
 from app.audit import SYSTEM
-from app.errors import DatabaseUnavailable, PausedBy, ProviderPaused
+from app.errors import DatabaseUnavailable, ProviderPaused
 from app.failpoints import Point
 from app.held import DatabaseForgets, InstallationHeld, hold
 from app.house import House
@@ -41,9 +41,8 @@ from app.services.esims.errors import OutcomeStillUnknown, ProviderBusy, Shuttin
 from app.services.esims.esim import Esim, esim_by_order
 from app.services.esims.intent import Intent, UnderWay, declare_intent, look
 from app.services.esims.keep import keep_answer
-from app.services.esims.pause import Outlook, outlook
 from app.services.esims.replay import can_replay, declare_replay, due_for_replay
-from app.services.esims.spend import caps_of
+from app.services.esims.spend import CapAlarm, caps_of
 from app.services.esims.watch import Closed, Watch
 
 DRAIN_MARGIN_S = 10
@@ -110,7 +109,7 @@ class Activations:
         self._watch = Watch(house.db)
         self.circuit = Circuit(house.db, provider, house.settings.provider_circuit_failures)
         self.caps = caps_of(house.settings, is_live=provider.is_live)
-        self._is_cap_told = False
+        self._cap_alarm = CapAlarm(provider.name, self.caps)
         self._errands: set[asyncio.Task[Any]] = set()
         self._is_closing = False
 
@@ -182,10 +181,6 @@ class Activations:
         for order_id in idle:
             self._depart(order_id, partial(self._ask_again, order_id, SYSTEM))
         return len(idle)
-
-    async def outlook(self, connection: AsyncConnection) -> Outlook:
-        """What keeps orders from the provider."""
-        return await outlook(connection, self._provider.name, self.circuit, self.caps)
 
     async def drain(self, within_s: float) -> bool:
         """
@@ -321,22 +316,11 @@ class Activations:
             self._report(order_id, error)
             raise
         except ProviderPaused as paused:
-            self._tell_of(paused)
+            self._cap_alarm.tell(paused)
             raise
-        self._is_cap_told &= not isinstance(intent, Intent)
+        if isinstance(intent, Intent):
+            self._cap_alarm.is_told = False
         return intent
-
-    def _tell_of(self, paused: ProviderPaused) -> None:
-        metrics.NOT_SENT_WHILE_PAUSED.labels(self._provider.name, paused.by).inc()
-        if paused.by is PausedBy.CAP and not self._is_cap_told:
-            self._is_cap_told = True  # once, until there is room again: a shop's rush is no reason for a rush of lines
-            log.error(
-                "providers.cap_reached",
-                provider=self._provider.name,
-                cap=str(self.caps),
-                retry_after_s=paused.retry_after_s,
-                effect="nothing is sent, and orders stay pending",
-            )
 
     async def _call(self, intent: Intent) -> Result:
         with (

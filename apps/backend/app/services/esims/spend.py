@@ -34,6 +34,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.orm import aliased
 
+from app import metrics
 from app.errors import PausedBy, ProviderPaused
 from app.models import ProvisioningAttempt
 from app.models.esims import MAY_HAVE_SPENT, OUTCOMES_THAT_MAY_COST
@@ -72,6 +73,28 @@ class Spent:
     @property
     def is_full_until(self) -> datetime | None:
         return max(filter(None, (self.hour_is_full_until, self.day_is_full_until)), default=None)
+
+
+class CapAlarm:
+    """Counts what a process didn't send, and tells of a cap that is used up: once, until there is room again."""
+
+    def __init__(self, provider: str, caps: Caps | None) -> None:
+        self._provider = provider
+        self._caps = caps
+        self.is_told = False
+        """A shop's rush is no reason for a rush of lines."""
+
+    def tell(self, paused: ProviderPaused) -> None:
+        metrics.NOT_SENT_WHILE_PAUSED.labels(self._provider, paused.by).inc()
+        if paused.by is PausedBy.CAP and not self.is_told:
+            self.is_told = True
+            log.error(
+                "providers.cap_reached",
+                provider=self._provider,
+                cap=str(self._caps),
+                retry_after_s=paused.retry_after_s,
+                effect="nothing is sent, and orders stay pending",
+            )
 
 
 def caps_of(settings: Settings, *, is_live: bool) -> Caps | None:

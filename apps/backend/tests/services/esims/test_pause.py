@@ -152,7 +152,7 @@ async def test_all_that_keeps_orders_back_is_told(
 
     async def told() -> list[tuple[PausedBy, str | None]]:
         async with house.db.read() as connection:
-            ahead = await activations.outlook(connection)
+            ahead = await outlook(connection, "CONNECTED_YOU", activations.circuit, activations.caps)
         assert ahead.spent is not None
         assert ahead.paused_by == {obstacle.by for obstacle in ahead.obstacles}
         return [(obstacle.by, obstacle.reason) for obstacle in ahead.obstacles]
@@ -188,7 +188,7 @@ async def test_a_database_that_was_set_back_is_told_first(house: House, activati
     await paused(house)
     await hold(house.db, forgotten=1)
     async with house.db.read() as connection:
-        ahead = await activations.outlook(connection)
+        ahead = await outlook(connection, "CONNECTED_YOU", activations.circuit, activations.caps)
     assert [obstacle.by for obstacle in ahead.obstacles] == [PausedBy.HELD, PausedBy.PERSON]
     with pytest.raises(ProviderPaused) as turned_away:
         await activations.activate(order_id, actor="key:1")
