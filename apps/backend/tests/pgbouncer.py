@@ -1,6 +1,7 @@
 """PgBouncer in transaction mode in front of a server of the tests. Debian's (1.18) keeps no track of prepared statements."""
 
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections import Counter
@@ -120,7 +121,8 @@ def pgbouncer_before(url: str) -> Iterator[PgBouncer]:
 
         def listens() -> bool:
             assert process.poll() is None, (folder / "out").read_text()
-            return (folder / ".s.PGSQL.6432").exists()
+            with socket.socket(socket.AF_UNIX) as probe:  # the socket is there a moment before it is listened on
+                return probe.connect_ex(str(folder / ".s.PGSQL.6432")) == 0
 
         wait_until(listens)
         yield PgBouncer(parts._replace(query=urlencode({"host": str(folder), "port": "6432"})).geturl())
