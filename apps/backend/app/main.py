@@ -20,7 +20,7 @@ from app.errors import ConfigurationError, DatabaseUnavailable
 from app.house import House, open_house
 from app.jobs.renewing import keep_credential_current
 from app.jobs.running import keep_replaying, keep_sweeping, keep_working
-from app.services.esim_providers import get_esim_provider
+from app.services.esim_providers import get_esim_provider, missing_settings
 from app.services.esims.activate import DRAIN_MARGIN_S, Activations
 from app.services.esims.spend import warn_of_live_orders
 from app.settings import Settings, load_settings
@@ -131,13 +131,7 @@ async def _settle(house: House) -> None:
 
 
 def _greet(settings: Settings) -> None:
-    missing = []
-    if settings.esim_provider == "CONNECTED_YOU":
-        if not settings.connected_you_partner_id:
-            missing.append("CONNECTED_YOU_PARTNER_ID")
-        if settings.is_live and not settings.connected_you_api_key:
-            missing.append("CONNECTED_YOU_API_KEY")
-    if missing:
+    if missing := missing_settings(settings):
         log.warning("server.provider_not_configured", missing=missing, effect="activations fail before any HTTP")
     warn_of_live_orders(settings)
     log.info("server.started", provider=settings.esim_provider, is_live=settings.is_live, url=public_url(settings))

@@ -17,8 +17,11 @@ from app.services.esim_providers.contract import (
     SupplierUnreachable,
     TakesCredential,
 )
+from app.services.esim_providers.going_live import AnswerField, GoingLive, OpenQuestion, ShownRequest
 from app.services.esim_providers.registry import (
     get_esim_provider,
+    going_live,
+    missing_settings,
     plan_code_provider,
     provider_names,
     providers_with_plan_codes,
@@ -27,13 +30,17 @@ from app.services.esim_providers.registry import (
 __all__ = [
     "Accepted",
     "Answer",
+    "AnswerField",
     "Capabilities",
     "Dedupe",
     "Delivered",
     "EsimProvider",
     "EsimProvisioningError",
+    "GoingLive",
+    "OpenQuestion",
     "PreparedOrder",
     "ProvisionRequest",
+    "ShownRequest",
     "SupplierNotConfigured",
     "SupplierOutcomeUnknown",
     "SupplierRateLimited",
@@ -41,6 +48,8 @@ __all__ = [
     "SupplierUnreachable",
     "TakesCredential",
     "get_esim_provider",
+    "going_live",
+    "missing_settings",
     "plan_code_provider",
     "provider_names",
     "providers_with_plan_codes",

@@ -4,7 +4,9 @@ from collections.abc import Callable
 
 from app.services.esim_providers.connected_you import build_connected_you
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
+from app.services.esim_providers.connected_you.going_live import SHEET as CONNECTED_YOU_SHEET
 from app.services.esim_providers.contract import Capabilities, EsimProvider
+from app.services.esim_providers.going_live import GoingLive
 from app.services.esim_providers.local import Local
 from app.settings import Settings, load_settings
 
@@ -12,6 +14,7 @@ _BUILDERS: dict[str, tuple[Capabilities, Callable[[Settings], EsimProvider]]] = 
     Local.name: (Local.capabilities, lambda _: Local()),
     ConnectedYou.name: (CAPABILITIES, build_connected_you),
 }
+_SHEETS = {ConnectedYou.name: CONNECTED_YOU_SHEET}
 
 
 def get_esim_provider(settings: Settings | None = None) -> EsimProvider:
@@ -40,3 +43,15 @@ def plan_code_provider(settings: Settings) -> str | None:
 def providers_with_plan_codes() -> tuple[str, ...]:
     """All providers whose own code a plan needs, configured or not: those that the catalogue's file has columns for."""
     return tuple(name for name, (capabilities, _) in _BUILDERS.items() if capabilities.needs_plan_code)
+
+
+def missing_settings(settings: Settings) -> list[str]:
+    """The environment's names of what no order can be made without."""
+    sheet = going_live(settings.esim_provider)
+    needed = sheet.needs + (sheet.needs_when_live if settings.is_live else ())
+    return [name.upper() for name in needed if not getattr(settings, name)]
+
+
+def going_live(provider: str) -> GoingLive:
+    """What `tribi doctor` has to know of a provider; an empty sheet where it needs nothing and costs nothing."""
+    return _SHEETS.get(provider, GoingLive())
