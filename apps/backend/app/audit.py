@@ -20,6 +20,7 @@ class Tag(StrEnum):
     KEY_CREATED = "keys.created"
     KEY_REVOKED = "keys.revoked"
     ORDER_PLACED = "orders.placed"
+    ORDER_CANCELLED = "orders.cancelled"
     ESIM_ACTIVATION_STARTED = "esims.activation_started"
     ESIM_PROVISIONED = "esims.provisioned"
     ESIM_ACCEPTED = "esims.accepted"

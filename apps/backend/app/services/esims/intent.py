@@ -223,17 +223,9 @@ async def declare_intent(
     deadline_s = timeout_s + DEADLINE_MARGIN_S
     circuit = await pass_gate(connection, provider.name, heeds_circuit=heeds_circuit, deadline_s=deadline_s)
 
-    snapshot = row.plan_snapshot
     prepared = provider.prepare(
-        ProvisionRequest(
-            order_id=order_id,
-            reference=reference,
-            # the code as sold; where it was sold without one (or for another provider), the catalogue's of today
-            plan_code=(snapshot["external_id"] if snapshot["provider"] == provider.name else None) or row.external_id,
-            plan_name=snapshot["name"],
-            country_iso2=snapshot["country_iso2"],
-            customer_email=row.customer_email,
-            customer_name=row.customer_name,
+        provision_request(
+            order_id, row.plan_snapshot, provider.name, row.external_id, row.customer_email, row.customer_name
         )
     )
     opened_at, placed_at, key = row.opened_at, row.placed_at, hash_of(row.order_key)
@@ -249,6 +241,33 @@ async def declare_intent(
         await spend(connection, caps, _DECLARE_IN_TURN, attempt | started)
     failpoints.reached(Point.INTENT_WRITTEN, reference)
     return intent
+
+
+def provision_request(
+    order_id: int,
+    snapshot: dict[str, Any],
+    provider: str,
+    code_of_today: str | None,
+    customer_email: str,
+    customer_name: str,
+) -> ProvisionRequest:
+    """
+    What a provider is asked for an order.
+
+    Args:
+        snapshot: the plan as it was sold.
+        code_of_today: the provider's code for the plan in the catalogue, for an order that was sold without one (or at another
+            provider).
+    """
+    return ProvisionRequest(
+        order_id=order_id,
+        reference=reference_of(order_id),
+        plan_code=(snapshot["external_id"] if snapshot["provider"] == provider else None) or code_of_today,
+        plan_name=snapshot["name"],
+        country_iso2=snapshot["country_iso2"],
+        customer_email=customer_email,
+        customer_name=customer_name,
+    )
 
 
 async def open_replay(

@@ -94,7 +94,7 @@ _PLACE = (
     )
     .returning(Order.id)
 )
-_PLACE_AGAIN = _PLACE.values(id=bindparam("order_id"))
+_PLACE_UNDER = _PLACE.values(id=bindparam("order_id"))
 _PROFILE = (
     insert(EsimProfile)
     .values(order_id=bindparam("order_id"), provider=bindparam("provider"), is_live=bindparam("is_live"))
@@ -103,6 +103,13 @@ _PROFILE = (
 _REMEMBER = insert(IdempotencyKey).values(
     key=bindparam("key"), request_hash=bindparam("request_hash"), order_id=bindparam("order_id")
 )
+
+
+async def draw_order_id(connection: AsyncConnection) -> int:
+    """A number that no other order gets."""
+    order_id = await connection.scalar(select(func.nextval("orders_id_seq")))
+    assert isinstance(order_id, int)  # noqa: S101 - a sequence gives a number
+    return order_id
 
 
 async def place_order(
@@ -114,6 +121,7 @@ async def place_order(
     provider: str,
     code_provider: str | None,
     is_live: bool,
+    drawn_id: int | None = None,
 ) -> Placed:
     """
     Args:
@@ -121,6 +129,7 @@ async def place_order(
         key_id: the service key that asks.
         provider: the configured provider, which the eSIM is expected from.
         code_provider: whose code the plan needs, None where the provider needs none.
+        drawn_id: the order's number, from `draw_order_id`, for who has to know it beforehand.
 
     Raises:
         IdempotencyKeyInProgress, IdempotencyKeyReused: nothing was placed by this request.
@@ -148,10 +157,10 @@ async def place_order(
             public_message=f"The plan {new.sku!r} has no code at {code_provider}, so it can't be sold. {PlanNotMapped.meaning}"
         )
     plan = sale.plan
-    again = {} if claim.forgotten_order_id is None else {"order_id": claim.forgotten_order_id}
+    given_id = drawn_id if claim.forgotten_order_id is None else claim.forgotten_order_id
     order_id = await connection.scalar(
-        _PLACE_AGAIN if again else _PLACE,
-        again
+        _PLACE if given_id is None else _PLACE_UNDER,
+        ({} if given_id is None else {"order_id": given_id})
         | {
             "plan_id": plan.id,
             "plan_snapshot": plan.plan_snapshot(code_provider, sale.external_id),
@@ -166,7 +175,7 @@ async def place_order(
     assert isinstance(order_id, int)  # noqa: S101 - INSERT … RETURNING gives its row or an error
     profile = {"order_id": order_id, "provider": provider, "is_live": is_live}
     profile_id = (await connection.execute(_PROFILE, profile)).scalar_one()
-    if again:
+    if claim.forgotten_order_id is not None:
         await file_forgotten(connection, order_id, profile_id)
     digest = new.digest()
     await connection.execute(_REMEMBER, {"key": idempotency_key, "request_hash": digest, "order_id": order_id})
