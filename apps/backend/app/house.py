@@ -30,7 +30,9 @@ from app.vault import CannotOpen, Keyring, Place, Vault
 log = structlog.get_logger()
 
 _FINGERPRINT_KEY = Place(Installation.__tablename__, "fingerprint_key", 1)
-_KEY_FILE = "encryption.key"
+KEY_FILE = "encryption.key"
+"""Of the embedded database, in TRIBI_DATA_DIR."""
+
 _BIND_WITHIN_S = 10
 
 
@@ -163,7 +165,7 @@ def load_keyring(settings: Settings) -> Keyring:
         raise ConfigurationError(
             "ENCRYPTION_KEY: required with DATABASE_URL; `openssl rand -base64 32` makes one. Keep it as safe as the database"
         )
-    path = settings.tribi_data_dir / _KEY_FILE
+    path = settings.tribi_data_dir / KEY_FILE
     try:
         return Keyring.parse(path.read_text(encoding="ascii") if path.exists() else _make_key_file(path))
     except (OSError, ValueError) as error:
@@ -173,7 +175,7 @@ def load_keyring(settings: Settings) -> Keyring:
 def _make_key_file(path: Path) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     # A name of its own: process ids repeat between containers that share the folder.
-    draft = path.with_name(f".{_KEY_FILE}.{secrets.token_hex(8)}")
+    draft = path.with_name(f".{KEY_FILE}.{secrets.token_hex(8)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(b64encode(secrets.token_bytes(32)).decode() + "\n")

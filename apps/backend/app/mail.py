@@ -17,6 +17,7 @@ from app.settings import Settings, is_loopback
 SEND_TIMEOUT_S = 60
 """Total, from the connection to the server's last word."""
 
+_REACH_WITHIN_S = 9
 _SUBMISSION_PORT = 587
 _SUBMISSIONS_PORT = 465
 _PERMANENT = range(500, 600)
@@ -56,11 +57,43 @@ async def send_mail(settings: Settings, message: EmailMessage, *, tls: ssl.SSLCo
         raise MailNotSent(said) from error
 
 
+async def reach_mail_server(settings: Settings, *, tls: ssl.SSLContext | None = None) -> str:
+    """
+    Everything that comes before a message: connection, TLS, sign-in.
+
+    Args:
+        settings: with SMTP_URL.
+        tls: as of `send_mail`.
+
+    Returns:
+        How it was, in words.
+
+    Raises:
+        MailNotSent: it didn't work.
+    """
+    assert settings.smtp_url is not None  # noqa: S101 - the caller's
+    url = settings.smtp_url.get_secret_value()
+    try:
+        async with asyncio.timeout(_REACH_WITHIN_S), _client(url, tls or ssl.create_default_context()) as client:
+            await client.noop()
+            is_encrypted = client.get_transport_info("ssl_object") is not None
+    except (aiosmtplib.SMTPException, OSError, TimeoutError) as error:
+        raise MailNotSent(redact(f"{type(error).__name__}: {error}", settings.secrets())) from error
+    return ("TLS, certificate verified" if is_encrypted else "plain, on this machine") + (
+        ", signed in" if urlsplit(url).username else ", without a sign-in"
+    )
+
+
 async def _submit(url: str, message: EmailMessage, tls: ssl.SSLContext) -> None:
+    async with _client(url, tls) as client:
+        await client.send_message(message)
+
+
+def _client(url: str, tls: ssl.SSLContext) -> aiosmtplib.SMTP:
     parts = urlsplit(url)
     host = parts.hostname or ""
     is_implicit = parts.scheme == "smtps"
-    client = aiosmtplib.SMTP(
+    return aiosmtplib.SMTP(
         hostname=host,
         port=parts.port or (_SUBMISSIONS_PORT if is_implicit else _SUBMISSION_PORT),
         use_tls=is_implicit,
@@ -71,8 +104,6 @@ async def _submit(url: str, message: EmailMessage, tls: ssl.SSLContext) -> None:
         tls_context=tls,
         timeout=SEND_TIMEOUT_S,
     )
-    async with client:
-        await client.send_message(message)
 
 
 def _is_permanent(error: Exception) -> bool:

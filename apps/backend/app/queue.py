@@ -20,6 +20,10 @@ LONGEST_JOB_S = 300
 """What has been under way for longer is over: its worker lives, and found no database when it wanted to say how it had ended."""
 
 
+OVERDUE_AFTER_S = 300
+"""A job that has been due for so long, and that nobody has begun, is late."""
+
+
 class Job(StrEnum):
     """Every job there is, by the name under which it stands in the queue."""
 
@@ -51,6 +55,39 @@ class PutBack:
 
     job_id: int
     task: str
+
+
+_COUNT_WORKERS = text(
+    "SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => :stalled_after_s)"
+)
+_COUNT_FAILED = text("SELECT count(*) FROM procrastinate_jobs WHERE status = 'failed'")
+_COUNT_OVERDUE = text(
+    "SELECT count(*) FROM procrastinate_jobs job WHERE status = 'todo' AND coalesce(scheduled_at, ("
+    "SELECT max(event.at) FROM procrastinate_events event WHERE event.job_id = job.id"
+    ")) < now() - make_interval(secs => :overdue_after_s)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How the queue is: living workers (one a process), jobs that were given up, and jobs that are late."""
+
+    workers: int
+    failed: int
+    overdue: int
+
+
+async def count_workers(connection: AsyncConnection) -> int:
+    """Processes that do background work and have said so lately: every server process, and every `tribi worker`."""
+    return await connection.scalar(_COUNT_WORKERS, {"stalled_after_s": STALLED_AFTER_S}) or 0
+
+
+async def standing_of_jobs(connection: AsyncConnection) -> Standing:
+    return Standing(
+        workers=await count_workers(connection),
+        failed=await connection.scalar(_COUNT_FAILED) or 0,
+        overdue=await connection.scalar(_COUNT_OVERDUE, {"overdue_after_s": OVERDUE_AFTER_S}) or 0,
+    )
 
 
 async def enqueue(connection: AsyncConnection, job: Job, **args: Any) -> None:  # noqa: ANN401 - JSON values

@@ -331,6 +331,11 @@ def _variables() -> dict[str, str]:
     return _given(DotEnvSettingsSource(Settings)) | _given(EnvSettingsSource(Settings))
 
 
+def named_in_env_file() -> frozenset[str]:
+    """The settings that stand in `.env` itself."""
+    return frozenset(_given(DotEnvSettingsSource(Settings)))
+
+
 def load_settings() -> Settings:
     """
     Reads the environment.

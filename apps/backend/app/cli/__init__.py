@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import catalogue, esims, keys, providers, recovering, running, sandbox, secrets
+from app.cli import catalogue, doctor, esims, keys, providers, recovering, running, sandbox, secrets
 
 app = typer.Typer(
     name="tribi",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 running.register(app)
 recovering.register(app)
+doctor.register(app)
 sandbox.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(keys.app, name="keys")

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import GREATEST_ID, Json, actor, csv_bytes, print_json, print_table, run
+from app.cli.office import GREATEST_ID, Json, actor, csv_bytes, plain, print_json, print_table, run
 
 if TYPE_CHECKING:
     from app.house import House
@@ -77,12 +77,12 @@ def show(esim_id: EsimId, json: Json = False) -> None:
         return
     for name, value in shown.items():
         if name != "attempts":
-            typer.echo(f"{name + ':':<28}{_plain(value)}")
+            typer.echo(f"{name + ':':<28}{plain(value)}")
     for attempt in shown["attempts"]:
         typer.echo(f"attempt {attempt['id']}")
         for name, value in attempt.items():
             if name != "id":
-                typer.echo(f"  {name + ':':<26}{_plain(value)}")
+                typer.echo(f"  {name + ':':<26}{plain(value)}")
 
 
 @app.command()
@@ -228,11 +228,3 @@ async def _note_look(connection: Any, esim_id: int | None, count: int) -> None: 
     from app.audit import Tag, record
 
     await record(connection, actor(), Tag.ESIM_VIEWED, "esim_profiles", esim_id, count=count)
-
-
-def _plain(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
-    import json as json_
-
-    text = value if isinstance(value, str) else json_.dumps(value, ensure_ascii=False)
-    # the provider's words may hold what a terminal obeys
-    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)

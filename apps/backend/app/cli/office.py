@@ -82,6 +82,12 @@ def print_json(value: Any) -> None:  # noqa: ANN401 - whatever is JSON
     typer.echo(json.dumps(value, ensure_ascii=False, default=str, indent=2))
 
 
+def plain(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
+    """For a terminal, which may obey what others have written (a provider, say)."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console  # 60 ms that `--json` doesn't need
     from rich.table import Table

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
@@ -25,14 +26,18 @@ def environment(database_url: str, **settings: str) -> dict[str, str]:
 
 
 def tribi(
-    database_url: str, *arguments: str, given: bytes = b"", cwd: Path | None = None
+    database_url: str,
+    *arguments: str,
+    given: bytes = b"",
+    cwd: Path | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Off a terminal. `given`: standard input."""
+    """Off a terminal. `given`: standard input. `settings`: besides those of `environment`, or in their place."""
     done = subprocess.run(
         [*TRIBI, *arguments],
         input=given,
         capture_output=True,
-        env=environment(database_url),
+        env=environment(database_url) | dict(settings or {}),
         cwd=cwd or BACKEND,
         timeout=60,
         check=False,

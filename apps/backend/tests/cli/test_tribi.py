@@ -20,6 +20,7 @@ COMMANDS = [
     "catalogue check",
     "catalogue export",
     "catalogue import",
+    "doctor",
     "esims list",
     "esims replay",
     "esims resolve",

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -39,6 +40,7 @@ class StandIn:
         tls: a server context, then the URL is https.
         keep_requests: how many requests are remembered; `request_count` goes on counting.
         dialect: whose orders and answers it speaks.
+        now: its clock, seconds since 1970: what a HEAD is told.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class StandIn:
         tls: ssl.SSLContext | None = None,
         keep_requests: int = 100_000,
         dialect: Dialect = CONNECTED_YOU,
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.dialect = dialect
         self.host = host
@@ -70,6 +73,7 @@ class StandIn:
         self.close_after_answer = close_after_answer
         self.redirect_to = redirect_to
         self.keep_requests = keep_requests
+        self.now = now
         self.watch = Watch()
         self.holds = Holds(self.watch)
         self.hanging = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from tests.stand_in import admin
@@ -76,6 +77,10 @@ async def _receive(stand_in: StandIn, connection: Connection, request: Received)
 
 
 async def _order(stand_in: StandIn, connection: Connection, request: Received) -> None:
+    if request.method == "HEAD":  # no order, and no mistake: who wants to know the time
+        dated = {"Date": formatdate(stand_in.now(), usegmt=True), **stand_in.closing_headers}
+        await connection.send(frame(404, None, dated))
+        return
     dialect = stand_in.dialect
     if (request.method, request.path) != ("POST", dialect.path):
         status = 405 if request.path == dialect.path else 404
