@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psycopg
 import structlog
-from psycopg.errors import UndefinedTable
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import ProgrammingError
@@ -148,7 +147,7 @@ def _migrate_if_behind(url: str) -> None:
     with psycopg.connect(url) as connection:
         exists = connection.execute("SELECT to_regclass('alembic_version')").fetchone()
         at = connection.execute("SELECT version_num FROM alembic_version").fetchone() if exists and exists[0] else None
-    if at is None or at[0] != schema.head():
+    if at is None or at[0] < schema.head():
         schema.migrate(url)
 
 
@@ -207,6 +206,9 @@ async def _bind(db: Database, keyring: Keyring, order_id_start: int) -> tuple[Va
     try:
         # Until this is done a server serves nobody: a connection that has gone silent may not hold it up for ever.
         async with db.begin(within_s=_BIND_WITHIN_S) as connection:
+            # A server of the next release may be up before the migration is: it would be the first to write what isn't there yet.
+            if shortfall := schema.shortfall(await schema.current_revision(connection)):
+                raise DatabaseUnavailable(f"the database isn't migrated: {shortfall}")
             known = {key.key_id for key in await keys_on_file(connection)}
             if missing := known - set(keyring.key_ids):
                 raise ConfigurationError(
@@ -230,8 +232,6 @@ async def _bind(db: Database, keyring: Keyring, order_id_start: int) -> tuple[Va
             # Within the transaction: who loses the race of two first starts with different keys leaves no trace of its own.
             return Vault(keyring, keyring.open(sealed, _FINGERPRINT_KEY)), str(identity)
     except ProgrammingError as error:
-        if isinstance(error.orig, UndefinedTable):
-            raise DatabaseUnavailable("the database isn't migrated: run `tribi migrate`") from error
         raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
     except CannotOpen as error:
         raise ConfigurationError(f"ENCRYPTION_KEY: {error}") from error

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import Any
@@ -63,6 +63,7 @@ def create_app(settings: Settings | None = None) -> Shell:
         lifespan=lambda app: _open(app, settings),
         redirect_slashes=False,
     )
+    app.state.stop_by = lambda: None
     for router in (plans.router, orders.router, esims.router, platform.router, reading.router):
         app.include_router(router)
     problems.install(app)
@@ -83,17 +84,18 @@ async def _open(app: FastAPI, settings: Settings) -> AsyncGenerator[None, None]:
         )
         app.state.office = Office(house, provider, activations, public_url(settings))
         _greet(settings)
+        settling = asyncio.create_task(_settle(house))
         background = [
-            asyncio.create_task(_settle(house)),
-            asyncio.create_task(keep_sweeping(house)),
-            asyncio.create_task(keep_replaying(activations)),
-            asyncio.create_task(keep_working(house)),
+            settling,
+            asyncio.create_task(_after(settling, lambda: keep_sweeping(house))),
+            asyncio.create_task(_after(settling, lambda: keep_replaying(activations))),
+            asyncio.create_task(_after(settling, lambda: keep_working(house))),
             asyncio.create_task(keep_credential_current(settings, provider)),
         ]
         try:
             yield
         finally:
-            stop_by = getattr(app.state, "stop_by", lambda: None)()
+            stop_by = app.state.stop_by()
             left_s = settings.provider_timeout_s + DRAIN_MARGIN_S if stop_by is None else stop_by - time.monotonic()
             app.state.has_given_up = not await _wind_up(activations, background, max(left_s, 0))
             await provider.close()
@@ -128,6 +130,12 @@ async def _settle(house: House) -> None:
             await asyncio.sleep(_SETTLE_INTERVAL_S)
         else:
             return
+
+
+async def _after(settling: asyncio.Task[None], work: Callable[[], Awaitable[None]]) -> None:
+    """A server of a newer release may run before its database is migrated; its jobs are not for the older tables."""
+    await asyncio.shield(settling)
+    await work()
 
 
 def _greet(settings: Settings) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-QUEUE = "tribi"
+EARLIER_QUEUE = "tribi"
+"""Where releases up to this one put every job. Some may still lie there: a job is tried for 26 hours."""
 
 HEARTBEAT_S = 5
 """How often a worker says that it lives."""
@@ -25,7 +26,11 @@ OVERDUE_AFTER_S = 300
 
 
 class Job(StrEnum):
-    """Every job there is, by the name under which it stands in the queue."""
+    """
+    Every job there is. Each stands in a queue of its own name, and a worker looks only into the queues of the jobs that it knows: while
+    releases run side by side, the older one's worker leaves a new job to the newer one's. It knows a job by its name alone, though: one
+    that needs other arguments gets a new name.
+    """
 
     ESIM_PROVISIONED = "esims.provisioned"
 
@@ -100,7 +105,7 @@ async def enqueue(connection: AsyncConnection, job: Job, **args: Any) -> None:  
     driver = (await connection.get_raw_connection()).driver_connection
     if driver is None or driver.autocommit:
         raise RuntimeError(f"{job.value}: a job is enqueued in the transaction of the act that it follows")
-    await connection.execute(_ENQUEUE, {"queue": QUEUE, "task": job.value, "args": json.dumps(args)})
+    await connection.execute(_ENQUEUE, {"queue": job.value, "task": job.value, "args": json.dumps(args)})
 
 
 async def put_back_stalled(connection: AsyncConnection) -> list[PutBack]:

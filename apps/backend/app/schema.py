@@ -1,9 +1,12 @@
 """The database's schema: bringing it up to date, and telling whether it is."""
 
+import secrets
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, event, text
+from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
+from sqlalchemy import Connection, create_engine, event, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
+
+LOCK_TIMEOUT_MS = 150
+"""How long a migration waits for a table, since everybody else queues behind it: then it lets them pass, and tries again."""
+
+_PATIENCE_S = 120
+_PAUSE_MS = (100, 500)
 
 # One migration at a time, however many processes start at once; held by the transaction, so that PgBouncer may be in between.
 _ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7238441012)")
@@ -33,29 +42,53 @@ def head() -> str:
     return max(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*.py"))
 
 
-def migrate(url: str, revision: str = "head") -> None:
+def shortfall(revision: str | None) -> str | None:
     """
-    Brings the database to a revision; a database that is there already is left alone.
+    What a database at this revision lacks for this code; None where it will do. A newer one does: releases are rolled one by one,
+    and a migration leaves alone what the release before it needs (CONTRIBUTING.md).
+    """
+    if revision is not None and revision >= head():
+        return None
+    return f"at {revision or 'nothing'}, {head()} is needed: run `tribi migrate`"
+
+
+def migrate(url: str, revision: str = "head", *, patience_s: float = _PATIENCE_S) -> str | None:
+    """
+    Brings the database to a revision; a database that is there already, or further, is left alone. Others may use it meanwhile.
 
     Args:
         url: libpq's form.
         revision: Alembic's notation; with a leading `-` it goes back.
+        patience_s: for how long busy tables are tried again.
+
+    Returns:
+        Where it stands now; None for the very beginning.
 
     Raises:
         DatabaseUnavailable: it is away, or a table that must change was busy for too long. Revisions reached by then stay.
-        ConfigurationError: the database stands at a revision that this code doesn't know.
+        ConfigurationError: the database stands at a revision that this code doesn't know, and that isn't a newer one.
     """
     from alembic.util import CommandError  # as above
 
-    try:
-        _migrate(url, revision)
-    except OperationalError as error:
-        raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
-    except CommandError as error:
-        raise ConfigurationError(f"the database cannot be migrated ({error}): was it made by a newer Tribi?") from error
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            return _migrate(url, revision)
+        except OperationalError as error:
+            if not isinstance(error.orig, (LockNotAvailable, DeadlockDetected)):
+                raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
+            if time.monotonic() > give_up_at:
+                raise DatabaseUnavailable(
+                    f"a table that a migration must change stayed busy for {patience_s:g} s ({reason_of(error)}): end what holds it "
+                    "(a backup, a report, an autovacuum: see pg_stat_activity), then try again"
+                ) from error
+        except CommandError as error:
+            raise ConfigurationError(f"the database cannot be migrated ({error}): is it Tribi's?") from error
+        low, high = _PAUSE_MS
+        time.sleep((low + secrets.randbelow(high - low)) / 1000)
 
 
-def _migrate(url: str, revision: str) -> None:
+def _migrate(url: str, revision: str) -> str | None:
     from alembic import command  # as above
 
     engine = create_engine(
@@ -64,20 +97,37 @@ def _migrate(url: str, revision: str) -> None:
     config = _config()
     with engine.connect() as lock, lock.begin(), engine.connect() as connection:
         lock.execute(_ONE_AT_A_TIME)
-        # A migration that must wait for a busy table gives up rather than make everybody queue behind it.
-        event.listen(connection, "begin", lambda begun: begun.exec_driver_sql("SET LOCAL lock_timeout = '5s'"))
+        if revision == "head" and (_revision(lock) or "") >= head():
+            return _revision(lock)  # of a newer release, perhaps, which this one stands in for again
+        limit = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'"
+        event.listen(connection, "begin", lambda begun: begun.exec_driver_sql(limit))
         config.attributes["connection"] = connection
         if revision.startswith("-") or revision == "base":
             command.downgrade(config, revision)
         else:
             command.upgrade(config, revision)
         connection.commit()
+        return _revision(connection)
+
+
+def _revision(connection: Connection) -> str | None:
+    if connection.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return None
+    revision: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return revision
 
 
 async def current_revision(connection: AsyncConnection) -> str | None:
-    """The revision that the database stands at, None where it was never migrated."""
+    """
+    The revision that the database stands at, None where it was never migrated.
+
+    Raises:
+        DatabaseUnavailable: we may not look.
+    """
     try:
         revision: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
-    except ProgrammingError:
-        return None
+    except ProgrammingError as error:
+        if isinstance(error.orig, UndefinedTable):
+            return None
+        raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
     return revision

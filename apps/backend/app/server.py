@@ -52,19 +52,27 @@ class _Server(uvicorn.Server):
     stop_by: float | None = None
     """On the monotonic clock: when to give up what is still in flight; None until asked to end."""
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI, *, grace_s: float) -> None:
+    _serve_until: float = 0
+    """On the same clock, for one that was asked to end: so long it is unready and takes requests, so that balancers may see and leave it."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, delay_s: float, grace_s: float) -> None:
         super().__init__(config)
         self._app = app
+        self._delay_s = delay_s
         self._grace_s = grace_s
         app.state.stop_by = lambda: self.stop_by
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.stop_by is None:
-            self.stop_by = now + self._grace_s
+            self._serve_until = now + (self._delay_s if sig == signal.SIGTERM else 0)
+            self.stop_by = self._serve_until + self._grace_s
         elif sig == signal.SIGINT:
-            self.stop_by = now  # a second Ctrl-C: somebody is in a hurry
+            self._serve_until = self.stop_by = now  # a second Ctrl-C: somebody is in a hurry
         super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        return await super().on_tick(counter) and time.monotonic() >= self._serve_until
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         with self.capture_signals():
@@ -126,6 +134,7 @@ def _work(listening: socket.socket) -> int:
             timeout_graceful_shutdown=math.ceil(grace_s),
         ),
         shell.app,
+        delay_s=settings.shutdown_delay_seconds,
         grace_s=grace_s,
     )
     _end_with_parent()

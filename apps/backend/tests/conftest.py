@@ -13,6 +13,7 @@ _OURS = (
     "PROVIDER_",
     "LIVE_",
     "PUBLIC_",
+    "SHUTDOWN_",
     "LOG_",
     "SMTP_",
     "MAIL_",

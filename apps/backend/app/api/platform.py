@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, Field
 from starlette.responses import Response
@@ -25,6 +25,9 @@ class Readiness(BaseModel):
     status: Literal["ready", "not-ready"]
     database: Literal["ok", "away"]
     migrations: str = Field(description="ok, or what is missing", examples=["ok"])
+    is_ending: bool | None = Field(
+        None, description="It was asked to end and soon stops listening: send nothing more here."
+    )
     held_since: str | None = Field(
         None,
         description="Since when nothing is sent and no order taken, because the database was set back: run `tribi recover`.",
@@ -43,8 +46,10 @@ async def healthz() -> Health:
     summary="Can it serve? (database and migrations)",
     responses={503: {"model": Readiness, "description": "Not ready"}},
 )
-async def readyz(office: UnsettledOffice) -> Response:
+async def readyz(request: Request, office: UnsettledOffice) -> Response:
     readiness = await _readiness(office)
+    if request.app.state.stop_by() is not None:
+        readiness = readiness.model_copy(update={"status": "not-ready", "is_ending": True})
     return Response(
         readiness.model_dump_json(exclude_none=True),
         200 if readiness.status == "ready" else 503,
@@ -57,12 +62,9 @@ async def _readiness(office: Office) -> Readiness:
     provider: dict[str, Any] = {"name": office.provider.name, "is_live": office.provider.is_live}
     try:
         async with office.house.db.read() as connection:
-            revision = await schema.current_revision(connection)
-            is_behind = revision is None or revision < schema.head()
-            ahead = None if is_behind else await _outlook(office, connection)
-        if ahead is None:
-            behind = f"at {revision or 'nothing'}, {schema.head()} is needed: run `tribi migrate`"
-            return Readiness(status="not-ready", database="ok", migrations=behind, provider=provider)
+            if (behind := schema.shortfall(await schema.current_revision(connection))) is not None:
+                return Readiness(status="not-ready", database="ok", migrations=behind, provider=provider)
+            ahead = await _outlook(office, connection)
         await office.house.settle()
     except DatabaseUnavailable:
         return Readiness(status="not-ready", database="away", migrations="unknown", provider=provider)

@@ -73,7 +73,7 @@ class Shell:
                 headers["X-Request-Id"] = request_id
                 for name, value in self._headers.items():
                     headers.setdefault(name, value)
-                if status == TooLarge.http_status:
+                if status == TooLarge.http_status or self.app.state.stop_by() is not None:
                     headers["Connection"] = "close"
             await send(message)
 

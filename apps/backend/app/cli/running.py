@@ -34,9 +34,8 @@ def worker() -> None:
 
 def migrate() -> None:
     """Bring the database's schema up to date."""
-    from app.schema import head
     from app.schema import migrate as bring_up_to_date
 
     with database() as url:
-        bring_up_to_date(url)
-    typer.echo(f"The database is at revision {head()}.")
+        revision = bring_up_to_date(url)
+    typer.echo(f"The database is at revision {revision}.")

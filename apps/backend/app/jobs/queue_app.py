@@ -11,7 +11,7 @@ from procrastinate.jobs import Job as QueuedJob
 
 from app import metrics
 from app.house import House
-from app.queue import QUEUE, Job
+from app.queue import EARLIER_QUEUE, Job
 from app.services.esims.announce import announce_provisioned
 
 MOST_RETRIES = 36
@@ -20,6 +20,7 @@ _AWAY_AFTER_S = 5
 """How long the worker waits for a connection. Then it begins anew, with a pool that doesn't back off from earlier failures."""
 
 _FINISHED_JOBS_KEPT_HOURS = 7 * 24
+_TIDY = "queue.tidy"
 
 log = structlog.get_logger()
 
@@ -42,6 +43,11 @@ class _UntilTomorrow(procrastinate.BaseRetryStrategy):
         return procrastinate.RetryDecision(retry_in={"seconds": min(2 ** (job.attempts + 1), _LONGEST_PAUSE_S)})
 
 
+def known_queues(app: procrastinate.App) -> list[str]:
+    """Those whose jobs this release can do."""
+    return sorted({EARLIER_QUEUE} | {task.queue for task in app.tasks.values()})
+
+
 def build_queue_app(house: House) -> procrastinate.App:
     """
     The queue on the house's database. It keeps two connections of its own, polls (LISTEN belongs to a session, which PgBouncer's
@@ -57,12 +63,12 @@ def build_queue_app(house: House) -> procrastinate.App:
     app = procrastinate.App(connector=connector)
     retry = _UntilTomorrow()
 
-    @app.task(name=Job.ESIM_PROVISIONED.value, queue=QUEUE, retry=retry)
+    @app.task(name=Job.ESIM_PROVISIONED.value, queue=Job.ESIM_PROVISIONED.value, retry=retry)
     async def esim_provisioned(esim_id: int) -> None:
         await announce_provisioned(house, esim_id)
 
     @app.periodic(cron="17 3 * * *")
-    @app.task(name="queue.tidy", queue=QUEUE, retry=retry, pass_context=True)
+    @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)
     async def tidy(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         """Finished jobs are kept for a week, failed ones for good: somebody must look at those."""
         await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)

@@ -6,7 +6,7 @@ import structlog
 
 from app.errors import DatabaseUnavailable
 from app.house import House
-from app.jobs.queue_app import build_queue_app
+from app.jobs.queue_app import build_queue_app, known_queues
 from app.queue import HEARTBEAT_S, STALLED_AFTER_S, put_back_stalled
 from app.services.esims.activate import Activations
 from app.services.esims.recover import SWEEP_INTERVAL_S, sweep
@@ -61,6 +61,7 @@ async def keep_working(house: House) -> None:
         try:
             async with build_queue_app(house).open_async() as queue_app:
                 await queue_app.run_worker_async(
+                    queues=known_queues(queue_app),
                     concurrency=_CONCURRENCY,
                     install_signal_handlers=False,
                     listen_notify=False,

@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import text
 
 from app.db import Database
-from app.queue import QUEUE
 
 _DEFER = text(
     "SELECT unnest(procrastinate_defer_jobs_v1(ARRAY["
@@ -20,7 +19,7 @@ _STATES = text("SELECT id, status::text FROM procrastinate_jobs")
 async def deferred(db: Database, task: str, args: dict[str, Any]) -> int:
     """The id of a job that waits to be done."""
     async with db.begin() as connection:
-        values = {"queue": QUEUE, "task": task, "args": json.dumps(args)}
+        values = {"queue": task, "task": task, "args": json.dumps(args)}
         return int(await connection.scalar(_DEFER, values) or 0)
 
 

@@ -21,7 +21,7 @@ from app.house import House
 from app.jobs.queue_app import MOST_RETRIES, build_queue_app
 from app.jobs.running import keep_working
 from app.mail import MailNotSent
-from app.queue import QUEUE
+from app.queue import EARLIER_QUEUE
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.settings import BACKEND_DIR
@@ -102,7 +102,7 @@ async def worked_off(house: House, *, workers: int) -> None:
 
 def test_every_task_is_in_the_table(house: House) -> None:
     tasks = build_queue_app(house).tasks
-    assert {name for name, task in tasks.items() if task.queue == QUEUE} == set(TASKS)
+    assert {name for name, task in tasks.items() if task.queue == name} == set(TASKS)
 
 
 @every_task
@@ -133,7 +133,13 @@ def pauses_s(task: Task[Any, Any, Any]) -> Iterator[float]:
     """How long it rests after each failure, until it is given up."""
     for attempts in count():
         job = QueuedJob(
-            id=1, queue=QUEUE, lock=None, queueing_lock=None, task_name=task.name, task_kwargs={}, attempts=attempts
+            id=1,
+            queue=task.queue,
+            lock=None,
+            queueing_lock=None,
+            task_name=task.name,
+            task_kwargs={},
+            attempts=attempts,
         )
         retry = task.get_retry_exception(MailNotSent("451"), job)
         if retry is None or retry.retry_decision.retry_at is None:

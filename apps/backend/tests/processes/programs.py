@@ -116,9 +116,14 @@ class Program:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What it has logged under this name."""
-        lines = self.log.read_text().splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{")]
-        return [event for event in found if event["event"] == name]
+        return [event for event in self._logged() if event["event"] == name]
+
+    def errors(self) -> list[dict[str, Any]]:
+        """What it has logged as an error or worse."""
+        return [event for event in self._logged() if event["level"] in {"error", "critical"}]
+
+    def _logged(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
 
     def send(self, kind: signal.Signals) -> None:
         self._process.send_signal(kind)
