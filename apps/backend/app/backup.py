@@ -71,7 +71,7 @@ def _run(program: str, url: str, *arguments: str, stdout: int = subprocess.DEVNU
     # On a command line everybody on the machine could read it.
     environment = os.environ | {"PGPASSWORD": str(parts.pop("password", None) or os.environ.get("PGPASSWORD", ""))}
     try:
-        command = [str(find_bin_dir() / program), "--dbname", make_conninfo(**parts), *arguments]
+        command = [str(find_bin_dir(program) / program), "--dbname", make_conninfo(**parts), *arguments]
         done = subprocess.run(  # noqa: S603 - PostgreSQL's own
             command, env=environment, stdin=subprocess.DEVNULL, stdout=stdout, stderr=subprocess.PIPE, check=False
         )

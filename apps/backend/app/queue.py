@@ -27,9 +27,9 @@ OVERDUE_AFTER_S = 300
 
 class Job(StrEnum):
     """
-    Every job there is. Each stands in a queue of its own name, and a worker looks only into the queues of the jobs that it knows: while
-    releases run side by side, the older one's worker leaves a new job to the newer one's. It knows a job by its name alone, though: one
-    that needs other arguments gets a new name.
+    Every job there is. Each stands in a queue of its own name, and a worker looks only into the queues of the jobs that it knows:
+    while releases run side by side, the older one's worker leaves a new job to the newer one's. It knows a job by its name alone,
+    though: one that needs other arguments gets a new name.
     """
 
     ESIM_PROVISIONED = "esims.provisioned"

@@ -79,8 +79,8 @@ def migrate(url: str, revision: str = "head", *, patience_s: float = _PATIENCE_S
                 raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
             if time.monotonic() > give_up_at:
                 raise DatabaseUnavailable(
-                    f"a table that a migration must change stayed busy for {patience_s:g} s ({reason_of(error)}): end what holds it "
-                    "(a backup, a report, an autovacuum: see pg_stat_activity), then try again"
+                    f"a table that a migration must change stayed busy for {patience_s:g} s ({reason_of(error)}): "
+                    "end what holds it (a backup, a report, an autovacuum: see pg_stat_activity), then try again"
                 ) from error
         except CommandError as error:
             raise ConfigurationError(f"the database cannot be migrated ({error}): is it Tribi's?") from error

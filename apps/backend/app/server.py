@@ -53,7 +53,7 @@ class _Server(uvicorn.Server):
     """On the monotonic clock: when to give up what is still in flight; None until asked to end."""
 
     _serve_until: float = 0
-    """On the same clock, for one that was asked to end: so long it is unready and takes requests, so that balancers may see and leave it."""
+    """On the same clock, once asked to end: until then it takes requests, and is unready, so that balancers see that and leave."""
 
     def __init__(self, config: uvicorn.Config, app: FastAPI, *, delay_s: float, grace_s: float) -> None:
         super().__init__(config)

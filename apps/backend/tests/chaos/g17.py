@@ -4,11 +4,10 @@ serve side by side, one of the old is asked to end and finishes, another is kill
 """
 
 import asyncio
+import os
 import random
 import signal
-import tempfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from pydantic import SecretStr
 from sqlalchemy import text
 
 from app.house import House
-from app.postgres import hold
 from app.services.esims.intent import reference_of
 from app.settings import Settings
 from app.vault import Keyring
@@ -27,10 +25,12 @@ from tests.chaos.oracle import Evidence, judge
 from tests.chaos.outcome import Outcome, Tick, no_tick
 from tests.chaos.releases import NEWEST, Release, before_the_newest_migration
 from tests.chaos.reverse_proxy import Balancer, a_balancer
+from tests.chaos.stage import a_server_of_its_own
 from tests.chaos.traffic import LockWaits, Traffic
 from tests.conftest import KEY, other_database
 from tests.processes.installations import Installation, Server, a_site
-from tests.processes.programs import Program, run as command, until
+from tests.processes.programs import Program, until
+from tests.processes.programs import run as command
 from tests.stand_in import read_ledger
 
 ROLLED = "rolled"
@@ -77,7 +77,7 @@ async def run(
     outcome = Outcome()
     older = before_the_newest_migration(folder)
     outcome.counts[f"from {older.commit}"] = n
-    async with _a_server(postgres_url) as server_url:
+    with nullcontext((postgres_url, None)) if postgres_url else a_server_of_its_own() as (server_url, _):
         template, secret = await _stocked(folder, server_url, older)
         for number in range(n):
             home = folder / f"roll-{number}"
@@ -101,20 +101,9 @@ async def run(
     return outcome
 
 
-@asynccontextmanager
-async def _a_server(postgres_url: str | None) -> AsyncIterator[str]:
-    if postgres_url is not None:
-        yield postgres_url
-        return
-    with tempfile.TemporaryDirectory(prefix="tribi-chaos-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o711)  # root's server is another user's
-        with hold(Path(folder).resolve() / "data") as server:
-            yield server.url
-
-
 async def _stocked(folder: Path, server_url: str, release: Release) -> tuple[str, str]:
     """A database as the release makes it, with a plan on sale and a service key: its name and the key's secret."""
-    name = f"rolled_{folder.stat().st_ino}"
+    name = f"rolled_{os.getpid()}"
     url = _a_copy(server_url, "template1", name)
     (folder / "catalogue.csv").write_text(_CATALOGUE)
     settings = {
@@ -158,9 +147,9 @@ class _Roll:
         selling = asyncio.create_task(traffic.go_on())
         await traffic.calls_more(_BETWEEN)
         new = [self._server(NEWEST) for _ in range(2)]
-        await asyncio.gather(*(until(lambda server=server: server.answers("/healthz"), 120) for server in new))
+        await asyncio.gather(*(self._listens(server) for server in new))
         self._require(not await self._any_ready(new), "a server was ready before its migration")
-        await self._migrate(traffic)
+        await self._migrate()
         self._require(await self._all_ready(old), "an older server isn't ready on the newer schema")
         await traffic.calls_more(_BETWEEN)
         steps = [self._roll_servers(old, new, traffic), self._roll_worker(worker)]
@@ -186,6 +175,9 @@ class _Roll:
         self.balancer.servers.add(server.shop.port)
         await until(lambda: server.shop.port in self.balancer.ready, 120)
 
+    async def _listens(self, server: Server) -> None:
+        await until(lambda: server.answers("/healthz"), 120)
+
     async def _any_ready(self, servers: list[Server]) -> bool:
         return any([await server.is_ready() for server in servers])
 
@@ -194,7 +186,7 @@ class _Roll:
 
     # --- steps
 
-    async def _migrate(self, traffic: Traffic) -> None:
+    async def _migrate(self) -> None:
         """Beside a transaction that holds all tables until the migration has met it."""
         waits = LockWaits(self.site.db.url)
         looking = asyncio.create_task(waits.keep_looking())

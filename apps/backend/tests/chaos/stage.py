@@ -215,6 +215,14 @@ def _a_database(postgres_url: str | None, *, on_disk: bool) -> Iterator[tuple[st
     if postgres_url is not None:
         yield a_database(postgres_url), None
         return
+    with a_server_of_its_own(on_disk=on_disk) as (server_url, data_dir):
+        schema.migrate(server_url)
+        yield server_url, data_dir
+
+
+@contextmanager
+def a_server_of_its_own(*, on_disk: bool = False) -> Iterator[tuple[str, Path]]:
+    """The URL of an empty database, and its server's data folder: in memory where there is room, unless it shall be `on_disk`."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder with a random name is made in it
     is_roomy = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > _ROOM_BYTES
     place = memory if is_roomy and not on_disk else None
@@ -222,5 +230,4 @@ def _a_database(postgres_url: str | None, *, on_disk: bool) -> Iterator[tuple[st
         Path(folder).chmod(0o711)  # root's server is another user's
         data_dir = Path(folder).resolve() / "data"
         with hold(data_dir) as server:
-            schema.migrate(server.url)
             yield server.url, data_dir

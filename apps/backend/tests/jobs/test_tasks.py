@@ -21,7 +21,6 @@ from app.house import House
 from app.jobs.queue_app import MOST_RETRIES, build_queue_app
 from app.jobs.running import keep_working
 from app.mail import MailNotSent
-from app.queue import EARLIER_QUEUE
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.settings import BACKEND_DIR

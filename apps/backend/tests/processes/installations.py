@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
@@ -89,7 +89,11 @@ class Server(Program):
 
 @dataclass
 class Installation:
-    """`settings`: what its programs find in their environment unless a test says otherwise; None takes one away."""
+    """
+    Attributes:
+        settings: what its programs find in their environment unless a test says otherwise; None takes one away.
+        wrapped_in: what stands before each `tribi` on the command line.
+    """
 
     folder: Path
     settings: Settings
@@ -99,6 +103,7 @@ class Installation:
     secret: str = ""
     key_id: int = 0
     sku: str = ""
+    wrapped_in: Sequence[str] = ()
     programs: list[Program] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
 
@@ -127,13 +132,13 @@ class Installation:
 
     async def run(self, *arguments: str, **changes: str | None) -> Done:
         """A command that ends by itself."""
-        done = await run(self.folder, self._changed(changes), *arguments)
+        done = await run(self.folder, self._changed(changes), *arguments, wrapped_in=self.wrapped_in)
         self.complaints.append(done.stderr)
         return done
 
     def _started(self, kind: type[P], arguments: tuple[str, ...], changes: dict[str, str | None]) -> P:
         log = self.folder / f"{len(self.programs)}.log"
-        program = kind(self.folder, log, self._changed(changes), *arguments)
+        program = kind(self.folder, log, self._changed(changes), *arguments, wrapped_in=self.wrapped_in)
         self.programs.append(program)
         return program
 

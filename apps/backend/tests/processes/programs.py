@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,9 +55,10 @@ class Done:
         return self.stderr.splitlines()
 
 
-async def run(folder: Path, settings: Settings, *arguments: str) -> Done:
-    """A command that ends by itself."""
+async def run(folder: Path, settings: Settings, *arguments: str, wrapped_in: Sequence[str] = ()) -> Done:
+    """A command that ends by itself. `wrapped_in`: what stands before it on the command line."""
     process = await asyncio.create_subprocess_exec(
+        *wrapped_in,
         TRIBI,
         *arguments,
         cwd=folder,
@@ -93,11 +94,13 @@ class Program:
 
     _process: Process
 
-    def __init__(self, folder: Path, log: Path, settings: Settings, *arguments: str) -> None:
+    def __init__(
+        self, folder: Path, log: Path, settings: Settings, *arguments: str, wrapped_in: Sequence[str] = ()
+    ) -> None:
         self.log = log
         with log.open("ab") as stream:
             self._process = self._child = subprocess.Popen(
-                [TRIBI, *arguments],
+                [*wrapped_in, TRIBI, *arguments],
                 cwd=folder,
                 env=environment(folder, settings),
                 stdin=subprocess.DEVNULL,
