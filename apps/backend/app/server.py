@@ -65,11 +65,17 @@ class _Server(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if self.stop_by is None:
-            self._serve_until = now + (self._delay_s if sig == signal.SIGTERM else 0)
-            self.stop_by = self._serve_until + self._grace_s
+            self._end_at(now + (self._delay_s if sig == signal.SIGTERM else 0))
+        elif sig == signal.SIGINT and now < self._serve_until:
+            self._end_at(now)
+            return
         elif sig == signal.SIGINT:
-            self._serve_until = self.stop_by = now  # a second Ctrl-C: somebody is in a hurry
+            self.stop_by = now  # a second Ctrl-C: somebody is in a hurry
         super().handle_exit(sig, frame)
+
+    def _end_at(self, moment: float) -> None:
+        self._serve_until = moment
+        self.stop_by = moment + self._grace_s
 
     async def on_tick(self, counter: int) -> bool:
         return await super().on_tick(counter) and time.monotonic() >= self._serve_until

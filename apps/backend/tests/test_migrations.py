@@ -219,6 +219,26 @@ def test_a_migration_tries_again_until_the_table_is_free(database_url: str, next
             assert migrating.result() == "9999"
 
 
+def test_an_index_can_be_made_while_others_write(database_url: str, next_migration: Path) -> None:
+    next_migration.write_text(
+        next_migration.read_text().replace(
+            "pass",
+            "with op.get_context().autocommit_block():\n"
+            "        op.create_index('ix_new', 'orders', ['status'], postgresql_concurrently=True)",
+        )
+    )
+    with psycopg.connect(database_url) as writing:
+        writing.execute("LOCK TABLE orders IN ROW EXCLUSIVE MODE")
+        with ThreadPoolExecutor() as elsewhere:
+            migrating = elsewhere.submit(schema.migrate, database_url)
+            while not rows(database_url, "SELECT 1 FROM pg_stat_progress_create_index WHERE phase LIKE 'waiting%'"):
+                assert not migrating.done(), migrating.result()
+            rows(database_url, "WITH written AS (UPDATE orders SET status = status RETURNING 1) SELECT 1 FROM written")
+            writing.rollback()
+            assert migrating.result() == "9999"
+    assert rows(database_url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_new'::regclass") == [(True,)]
+
+
 def test_a_database_of_a_newer_release_is_left_alone(database_url: str, next_migration: Path) -> None:
     schema.migrate(database_url)
     next_migration.unlink()

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import psycopg
 import pytest
-import typer
 
-from app import cli
 from app.settings import BACKEND_DIR
+from tests.cli.commands import is_understood
 
 FOLDER = BACKEND_DIR.parents[1] / "docs" / "operations"
 INDEX = FOLDER / "README.md"
@@ -128,11 +127,4 @@ def test_every_command_to_be_typed_is_one() -> None:
     ]
     assert commands
     for words in commands:
-        command = typer.main.get_command(cli.app)
-        for word in words[1:]:
-            if not hasattr(command, "commands"):
-                break
-            assert word in command.commands, words
-            command = command.commands[word]
-        known = {option for parameter in command.params for option in parameter.opts}
-        assert {word for word in words if word.startswith("--")} <= known, words
+        assert is_understood(words), words

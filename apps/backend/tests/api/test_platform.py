@@ -9,11 +9,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, update
 
-from app import schema
+from app import main, schema
+from app.house import House
 from app.models import EsimProfile
 from tests.api.conftest import a_database, a_shop, live_at, script, settings_on
 from tests.api.serving import Shop, served
 from tests.builders import a_plan
+from tests.processes.programs import until
 from tests.stand_in import StandIn
 
 
@@ -80,6 +82,37 @@ async def test_with_a_database_that_is_behind_it_is_not_ready(postgres_url: str)
             status, readiness = await asked(server.url, "/readyz")
             assert (status, readiness["status"], readiness["database"]) == (503, "not-ready", "ok")
             assert "0000" in readiness["migrations"]
+
+
+async def test_it_does_no_background_work_on_a_database_that_is_behind(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun_on: list[str] = []
+
+    async def work(house: House) -> None:
+        begun_on.append(house.identity)
+
+    for name in ("keep_sweeping", "keep_working"):
+        monkeypatch.setattr(main, name, work)
+    with a_database(postgres_url) as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '0000'")
+        with served(settings_on(url)) as server:
+            assert (await asked(server.url, "/readyz"))[0] == 503
+            assert (await asked(server.url, "/api/plans"))[0] == 503
+            with psycopg.connect(url) as connection:
+                connection.execute("UPDATE alembic_version SET version_num = %s", [schema.head()])
+            await until(lambda: len(begun_on) == 2)
+    assert "" not in begun_on
+
+
+async def test_with_a_database_that_is_ahead_it_is_ready(postgres_url: str) -> None:
+    with a_database(postgres_url) as url:
+        with psycopg.connect(url) as connection:
+            connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        with served(settings_on(url)) as server:
+            assert (await asked(server.url, "/readyz"))[0] == 200
+            assert (await asked(server.url, "/api/plans"))[0] == 200
 
 
 async def test_it_becomes_ready_when_the_database_comes_and_unready_when_it_goes(postgres_url: str) -> None:

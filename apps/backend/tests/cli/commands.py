@@ -6,9 +6,26 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import typer
+
+from app import cli
+
 KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
 TRIBI = [sys.executable, "-c", "from app.cli import main; main()"]
 BACKEND = Path(__file__).resolve().parents[2]
+
+
+def is_understood(words: list[str]) -> bool:
+    """Whether `tribi` has such a command with such options; what their values mean is not looked at."""
+    command = typer.main.get_command(cli.app)
+    for word in words[1:]:
+        if not hasattr(command, "commands"):
+            break
+        if word not in command.commands:
+            return False
+        command = command.commands[word]
+    known = {option for parameter in command.params for option in parameter.opts}
+    return words[0] == "tribi" and {word for word in words if word.startswith("--")} <= known
 
 
 def environment(database_url: str, **settings: str) -> dict[str, str]:

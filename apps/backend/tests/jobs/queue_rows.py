@@ -16,10 +16,10 @@ _AGE = text("UPDATE procrastinate_events SET at = at - make_interval(days => :da
 _STATES = text("SELECT id, status::text FROM procrastinate_jobs")
 
 
-async def deferred(db: Database, task: str, args: dict[str, Any]) -> int:
-    """The id of a job that waits to be done."""
+async def deferred(db: Database, task: str, args: dict[str, Any], *, queue: str | None = None) -> int:
+    """The id of a job that waits to be done, in the queue of its name unless another is told."""
     async with db.begin() as connection:
-        values = {"queue": task, "task": task, "args": json.dumps(args)}
+        values = {"queue": queue or task, "task": task, "args": json.dumps(args)}
         return int(await connection.scalar(_DEFER, values) or 0)
 
 

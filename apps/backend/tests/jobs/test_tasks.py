@@ -21,6 +21,7 @@ from app.house import House
 from app.jobs.queue_app import MOST_RETRIES, build_queue_app
 from app.jobs.running import keep_working
 from app.mail import MailNotSent
+from app.queue import EARLIER_QUEUE
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.settings import BACKEND_DIR
@@ -191,6 +192,28 @@ async def test_jobs_that_were_given_up_run_again_by_what_the_operations_page_say
         await connection.execute(text(press))
     await worked_off(mailing_house, workers=1)
     assert await work.state() == work.done
+
+
+async def test_a_worker_leaves_a_job_that_it_does_not_know_to_others(mailing_house: House, mailbox: Mailbox) -> None:
+    """A newer release's job, while an older one's worker is still about."""
+    work = await instructions_to_send(mailing_house, mailbox)
+    unknown = await deferred(mailing_house.db, "esims.of_the_next_release", {})
+    known = [
+        await deferred(mailing_house.db, "esims.provisioned", work.args),
+        await deferred(mailing_house.db, "esims.provisioned", work.args, queue=EARLIER_QUEUE),
+    ]
+    working = asyncio.create_task(keep_working(mailing_house))
+    try:
+
+        async def are_done() -> bool:
+            states = await job_states(mailing_house.db)
+            return all(states[job_id] == "succeeded" for job_id in known)
+
+        await until(are_done)  # the unknown one was there before them
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+    assert (await job_states(mailing_house.db))[unknown] == "todo"
 
 
 async def test_a_worker_that_others_took_for_dead_goes_on(mailing_house: House, mailbox: Mailbox) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from app.services.esims.activate import DRAIN_MARGIN_S
 from tests.chaos.db_proxy import DatabaseProxy
+from tests.chaos.line import Line
 from tests.processes.installations import Installation, Server
 from tests.processes.programs import until
 
@@ -103,10 +104,40 @@ async def test_a_client_that_says_nothing_more_holds_up_no_end(site: Installatio
         writer.close()
 
 
+async def test_a_server_that_leaves_says_so_and_serves_on_until_balancers_have_seen_it(site: Installation) -> None:
+    server = await site.serve(SHUTDOWN_DELAY_SECONDS="300")
+    line = await Line.open(server.shop.url)
+    assert "connection" not in (await line.ask("GET", "/healthz", "")).headers
+    server.send(signal.SIGTERM)
+
+    async def says_so() -> bool:
+        return await server.answers("/readyz") == 503
+
+    await until(says_so)
+    readiness = (await server.get("/readyz")).json()
+    assert (readiness["status"], readiness["is_ending"], readiness["database"]) == ("not-ready", True, "ok")
+    assert (await line.ask("GET", "/healthz", "")).headers["connection"] == "close"  # its next request goes elsewhere
+    assert (await server.activate(await site.order())).status == 201
+    server.send(signal.SIGINT)  # whoever can't wait
+    assert await server.ended() == 0
+
+
+async def test_a_server_that_has_been_left_ends_by_itself(site: Installation) -> None:
+    server = await site.serve("--workers", "2", SHUTDOWN_DELAY_SECONDS="0.5")
+    server.send(signal.SIGTERM)
+    assert await server.ended() == 0
+
+
+async def test_ctrl_c_waits_for_no_balancer(site: Installation) -> None:
+    server = await site.serve(SHUTDOWN_DELAY_SECONDS="300")
+    server.send(signal.SIGINT)
+    assert await server.ended() == 0
+
+
 async def test_a_database_that_is_away_holds_up_no_end(site: Installation) -> None:
     with DatabaseProxy(site.settings["DATABASE_URL"]) as proxy:
         server = await site.serve(DATABASE_URL=proxy.url)
-        await until(lambda: server.events("Starting worker on all queues"))
+        await until(lambda: "Starting worker on queues" in server.log.read_text())
         proxy.ask("refuse", for_s=600)
         proxy.ask("cut")
         server.send(signal.SIGTERM)
