@@ -49,7 +49,17 @@ _LATENCY_S = 0.05
 _BETWEEN = 25
 """Calls, after each step, so that it is seen what it did to them."""
 
-_JOBS = text("SELECT status::text, count(*) AS number FROM procrastinate_jobs GROUP BY status")
+_JOBS = text(
+    "SELECT status::text, count(*) AS number FROM procrastinate_jobs WHERE task_name = 'esims.provisioned' GROUP BY status"
+)
+_TIME_PASSES = (
+    # A killed server is taken for dead after half a minute, and what it had in hand is let go of after two.
+    text("DELETE FROM procrastinate_workers WHERE last_heartbeat < now() - interval '15 seconds'"),
+    text(
+        "UPDATE outgoing_mails SET leased_until = NULL WHERE sent_at IS NULL AND created_at < now() - interval '15 seconds'"
+    ),
+    text("UPDATE procrastinate_jobs SET scheduled_at = NULL WHERE status = 'todo' AND scheduled_at IS NOT NULL"),
+)
 _TABLES = "SELECT string_agg(format('%I', tablename), ', ') FROM pg_tables WHERE schemaname = 'public'"
 
 
@@ -253,16 +263,18 @@ class _Roll:
     # --- the end
 
     async def _judge(self, traffic: Traffic) -> None:
-        async def jobs_are_done() -> bool:
-            async with self.site.db.read() as connection:
-                rows = await connection.execute(_JOBS)
-            states = {row.status: row.number for row in rows}
-            return not states.keys() & {"todo", "doing"}
+        jobs: dict[str, int] = {}
 
-        await until(jobs_are_done, 120)
-        async with self.site.db.read() as connection:
-            failed = {row.status: row.number for row in await connection.execute(_JOBS)}.get("failed", 0)
-        self._require(not failed, f"{failed} jobs failed")
+        async def are_done() -> bool:
+            jobs.clear()
+            async with self.site.db.begin() as connection:
+                for statement in _TIME_PASSES:
+                    await connection.execute(statement)
+                jobs.update({row.status: row.number for row in await connection.execute(_JOBS)})
+            return not jobs.keys() & {"todo", "doing"}
+
+        await until(are_done, 120)
+        self._require(jobs == {"succeeded": len(traffic.placed)}, f"of {len(traffic.placed)} jobs: {jobs}")
         settings = Settings(database_url=SecretStr(self.site.db.url), encryption_key=SecretStr(KEY))
         house = House(settings, self.site.db, Keyring.parse(KEY))
         await house.settle()
