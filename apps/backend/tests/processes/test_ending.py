@@ -118,6 +118,7 @@ async def test_a_server_that_leaves_says_so_and_serves_on_until_balancers_have_s
     assert (readiness["status"], readiness["is_ending"], readiness["database"]) == ("not-ready", True, "ok")
     assert (await line.ask("GET", "/healthz", "")).headers["connection"] == "close"  # its next request goes elsewhere
     assert (await server.activate(await site.order())).status == 201
+    assert {await server.answers("/healthz") for _ in range(100)} == {200}  # by then it would long be gone
     server.send(signal.SIGINT)  # whoever can't wait
     assert await server.ended() == 0
 
