@@ -17,7 +17,9 @@ from tests.deploy.dockerfile import stages
 from tests.processes.installations import Installation, a_database, an_installation
 from tests.processes.programs import environment, until
 
-pytestmark = pytest.mark.without_pgbouncer  # it is about folders and users; how the database is reached is others' concern
+pytestmark = (
+    pytest.mark.without_pgbouncer
+)  # it is about folders and users; how the database is reached is others' concern
 
 IMAGE = stages()[-1]
 UID = int(IMAGE.all("USER")[0].partition(":")[0])
