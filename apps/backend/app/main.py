@@ -63,7 +63,6 @@ def create_app(settings: Settings | None = None) -> Shell:
         lifespan=lambda app: _open(app, settings),
         redirect_slashes=False,
     )
-    app.state.stop_by = lambda: None
     for router in (plans.router, orders.router, esims.router, platform.router, reading.router):
         app.include_router(router)
     problems.install(app)

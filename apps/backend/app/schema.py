@@ -2,11 +2,13 @@
 
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg.errors import DeadlockDetected, LockNotAvailable, UndefinedTable
-from sqlalchemy import Connection, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
@@ -24,9 +26,10 @@ LOCK_TIMEOUT_MS = 150
 
 _PATIENCE_S = 120
 _PAUSE_MS = (100, 500)
+_LOOK_AGAIN_S = 0.1
 
 # One migration at a time, however many processes start at once; held by the transaction, so that PgBouncer may be in between.
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(7238441012)")
+_ONE_AT_A_TIME = text("SELECT pg_try_advisory_xact_lock(7238441012)")
 
 
 def _config() -> "Config":
@@ -95,8 +98,7 @@ def _migrate(url: str, revision: str) -> str | None:
         "postgresql+psycopg://", poolclass=NullPool, connect_args=connect_arguments(url, "tribi-migrate")
     )
     config = _config()
-    with engine.connect() as lock, lock.begin(), engine.connect() as connection:
-        lock.execute(_ONE_AT_A_TIME)
+    with _alone(engine) as lock, engine.connect() as connection:
         if revision == "head" and (_revision(lock) or "") >= head():
             return _revision(lock)  # of a newer release, perhaps, which this one stands in for again
         limit = f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_MS}ms'"
@@ -108,6 +110,17 @@ def _migrate(url: str, revision: str) -> str | None:
             command.upgrade(config, revision)
         connection.commit()
         return _revision(connection)
+
+
+@contextmanager
+def _alone(engine: Engine) -> Iterator[Connection]:
+    """Waits until nobody else migrates."""
+    with engine.connect() as lock:
+        # Not in a statement: an index that is made while others write waits for the end of every one that has begun.
+        while not lock.scalar(_ONE_AT_A_TIME):
+            lock.rollback()
+            time.sleep(_LOOK_AGAIN_S)
+        yield lock
 
 
 def _revision(connection: Connection) -> str | None:

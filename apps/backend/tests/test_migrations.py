@@ -143,7 +143,7 @@ def test_processes_that_migrate_at_once_take_turns(empty_url: str) -> None:
     command = [sys.executable, "-c", program, empty_url]
     running = [subprocess.Popen(command, cwd=BACKEND_DIR, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     for process in running:
-        _, errors = process.communicate()
+        _, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (0, "")
     assert revision_of(empty_url) == [schema.head()]
 
@@ -237,6 +237,19 @@ def test_an_index_can_be_made_while_others_write(database_url: str, next_migrati
             writing.rollback()
             assert migrating.result() == "9999"
     assert rows(database_url, "SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_new'::regclass") == [(True,)]
+
+
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_0006_goes_on_after_a_try_that_was_cut_short(empty_url: str, is_valid: bool) -> None:
+    schema.migrate(empty_url, "0005")
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        name = "ix_provisioning_attempts_spending"
+        connection.execute(f"CREATE INDEX {name} ON provisioning_attempts (opened_at)".encode())
+        found = "UPDATE pg_index SET indisvalid = %s WHERE indexrelid = %s::regclass RETURNING indexrelid"
+        [before] = connection.execute(found, [is_valid, name]).fetchone() or [None]
+        schema.migrate(empty_url, "0006")
+        now = "SELECT indisvalid, indexrelid = %s FROM pg_index WHERE indexrelid = %s::regclass"
+        assert connection.execute(now, [before, name]).fetchall() == [(True, is_valid)]
 
 
 def test_a_database_of_a_newer_release_is_left_alone(database_url: str, next_migration: Path) -> None:

@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class Shell:
-    """Wraps the application."""
+    """Wraps the application. Its `state.stop_by()` is when what is in flight is given up; None until the server is asked to end."""
 
     def __init__(self, app: FastAPI, *, is_https: bool) -> None:
         """
@@ -44,6 +44,7 @@ class Shell:
             is_https: whether clients reach us by https (PUBLIC_URL says so): then they are told to stay there (RFC 6797).
         """
         self.app = app
+        app.state.stop_by = lambda: None
         self._headers = dict(_SECURITY_HEADERS)
         if is_https:
             self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
