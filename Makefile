@@ -29,10 +29,7 @@ demo: setup  ## one paid order becomes one eSIM, on this machine, without an acc
 
 test: lint  ## lint, all tests, and those of the database once more through PgBouncer; ARGS="-k connected_you" chooses
 	@scripts/system_packages.sh
-	@echo '==> pytest'
-	@$(in_backend)/python -m pytest $(ARGS)
-	@echo '==> pytest, through PgBouncer'
-	@$(in_backend)/python -m pytest --through-pgbouncer $(ARGS) || { test $$? = 5 && echo 'None of those tests uses the database.'; }
+	@scripts/test.sh $(ARGS)
 
 chaos: setup-dev  ## the proof of the promise, for hours; alone it lists the runs; RUN=G2 N=100 SEED=7
 	@$(in_backend)/python -m tests.chaos $(RUN) $(if $(N),--n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))

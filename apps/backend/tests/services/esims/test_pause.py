@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 from sqlalchemy import text
@@ -13,7 +14,8 @@ from app.house import House
 from app.services.esim_providers import Dedupe, EsimProvider, get_esim_provider
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esims.activate import Activations
-from app.services.esims.pause import Obstacle, outlook, pause, resume
+from app.services.esims.pause import Obstacle, Outlook, outlook, pause, resume
+from app.services.esims.spend import Caps
 from tests.builders import an_order
 from tests.services.esims.conftest import MakeActivations, on_file
 from tests.stand_in import StandIn
@@ -150,22 +152,43 @@ async def test_all_that_keeps_orders_back_is_told(
 ) -> None:
     activations = guarded()
 
-    async def told() -> list[tuple[PausedBy, str | None]]:
+    async def told(caps: Caps | None = activations.caps) -> Outlook:
         async with house.db.read() as connection:
-            ahead = await outlook(connection, "CONNECTED_YOU", activations.circuit, activations.caps)
-        assert ahead.spent is not None
+            ahead = await outlook(connection, "CONNECTED_YOU", activations.circuit, caps)
         assert ahead.paused_by == {obstacle.by for obstacle in ahead.obstacles}
-        return [(obstacle.by, obstacle.reason) for obstacle in ahead.obstacles]
+        return ahead
 
-    assert await told() == []
+    async def known(query: str) -> datetime:
+        async with house.db.read() as connection:
+            found = await connection.scalar(text(query))
+        assert isinstance(found, datetime)
+        return found
+
+    before = await told()
+    assert before.obstacles == ()
+    assert before.spent is not None
+    assert before.spent.last_hour == 0
     supplier.script("status_500_before")
     await ending(activations, await an_order(house.db))
     await paused(house)
-    assert await told() == [
-        (PausedBy.PERSON, "their prices doubled"),
-        (PausedBy.CIRCUIT, "activation-outcome-unknown"),
-        (PausedBy.CAP, "LIVE_ESIMS_PER_HOUR"),
-    ]
+    person = Obstacle(
+        PausedBy.PERSON,
+        await known("SELECT paused_at FROM provider_states"),
+        reason="their prices doubled",
+        actor="cli:eva",
+    )
+    circuit = Obstacle(
+        PausedBy.CIRCUIT,
+        await known("SELECT circuit_opened_at FROM provider_states"),
+        await known("SELECT probe_at FROM provider_states"),
+        "activation-outcome-unknown",
+    )
+    opened_at = await known("SELECT opened_at FROM provisioning_attempts")
+    hour = Obstacle(PausedBy.CAP, until=opened_at + timedelta(hours=1), reason="LIVE_ESIMS_PER_HOUR")
+    day = Obstacle(PausedBy.CAP, until=opened_at + timedelta(days=1), reason="LIVE_ESIMS_PER_DAY")
+    assert (await told()).obstacles == (person, circuit, hour)
+    assert (await told(Caps(per_hour=1, per_day=1))).obstacles == (person, circuit, day)
+    assert await told(None) == Outlook((person, circuit), None)
 
 
 async def test_a_persons_pause_uses_no_probe_up(
@@ -189,7 +212,10 @@ async def test_a_database_that_was_set_back_is_told_first(house: House, activati
     await hold(house.db, forgotten=1)
     async with house.db.read() as connection:
         ahead = await outlook(connection, "CONNECTED_YOU", activations.circuit, activations.caps)
+        held_since = await connection.scalar(text("SELECT held_since FROM installation"))
     assert [obstacle.by for obstacle in ahead.obstacles] == [PausedBy.HELD, PausedBy.PERSON]
+    assert ahead.obstacles[0] == Obstacle(PausedBy.HELD, held_since)
+    assert held_since is not None
     with pytest.raises(ProviderPaused) as turned_away:
         await activations.activate(order_id, actor="key:1")
     assert turned_away.value.by is PausedBy.HELD
