@@ -127,9 +127,9 @@ async def declare_replay(
     actor: str,
     timeout_s: float,
     is_by_hand: bool,
-    last: Entry | None = None,
-    heeds_circuit: bool = True,
-    caps: Caps | None = None,
+    last: Entry | None,
+    heeds_circuit: bool,
+    caps: Caps | None,
 ) -> Intent | NothingToReplay:
     """
     Puts a replay on file. The caller commits before it sends.

@@ -114,7 +114,7 @@ async def test_unknown_orders_are_not_sent_again_to_a_paused_provider(
 
 
 async def test_who_paused_it_and_why_is_on_the_audit_trail_redacted(house: House) -> None:
-    await paused(house, reason="ask ana@example.com")
+    assert await paused(house, reason="ask ana@example.com") == 0
     await resumed(house)
     assert await trail(house) == [
         ("providers.paused", "cli:eva", {"provider": "CONNECTED_YOU", "reason": "ask [email]"}),

@@ -1,6 +1,7 @@
 """A database that was set back to an older state: nothing is bought again, and nothing that was bought is lost."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from app.errors import ProviderPaused
 from app.held import InstallationHeld
 from app.house import House
 from app.journal import Journal, all_of
-from app.services.esim_providers import SupplierUnreachable
+from app.services.esim_providers import Dedupe, SupplierOutcomeUnknown, SupplierUnreachable
+from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esims.activate import Activations
 from app.services.esims.errors import OutcomeStillUnknown
 from app.services.esims.intent import reference_of
@@ -174,6 +176,24 @@ async def test_a_process_that_runs_and_has_sent_nothing_finds_out(
     with pytest.raises(InstallationHeld):
         await make_activations(of=other).activate(order_ids[1], actor="key:1")
     assert len(supplier.requests) == 1
+
+
+async def test_a_process_that_is_to_send_an_order_again_finds_out(
+    installation: Installation, provider: ConnectedYou, supplier: StandIn, make_activations: MakeActivations
+) -> None:
+    capabilities = replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=3600)
+    activations = make_activations(replace(provider, capabilities=capabilities))
+    unknown_id, other_id = [await an_order(installation.house.db, is_live=True) for _ in range(2)]
+    supplier.script("close_after")
+    with pytest.raises(SupplierOutcomeUnknown):
+        await activations.activate(unknown_id, actor="key:1")
+    await installation.save()
+    await activations.activate(other_id, actor="key:1")
+    await installation.set_back()
+    with pytest.raises(InstallationHeld):
+        await activations.replay(unknown_id, actor="cli:eva")
+    assert await installation.held_since() is not None
+    assert len(supplier.requests) == 2
 
 
 async def test_the_timer_finds_out_too(installation: Installation, forgotten_id: int) -> None:
