@@ -29,6 +29,7 @@ from tests.chaos.db_proxy import DatabaseProxy
 from tests.chaos.outcome import Outcome, Tick, no_tick
 from tests.chaos.stage import ForkedServer, Stage, a_stage
 from tests.chaos.strikes import ASK, Strike
+from tests.postgres.clients import postmasters
 from tests.processes.programs import until
 
 KILLED = "postmaster killed"
@@ -215,11 +216,8 @@ class _Play:
                 return
         self.outcome.counts[what] += 1
 
-    def _postmasters(self) -> list[int]:
-        return [pid for pid, line in commands().items() if b"postgres -D %s/data " % os.fsencode(self.home) in line]
-
     async def _end_postmaster(self, kind: signal.Signals) -> None:
-        [postmaster] = await until(self._postmasters, _BACK_WITHIN_S)
+        [postmaster] = await until(lambda: postmasters(self.home), _BACK_WITHIN_S)
         os.kill(postmaster, kind)
         await until(lambda: postmaster not in commands())
 
@@ -244,7 +242,7 @@ class _Play:
         await until(has_terminated, _BACK_WITHIN_S)
 
     async def _stand_still(self) -> None:
-        [postmaster] = await until(self._postmasters, _BACK_WITHIN_S)
+        [postmaster] = await until(lambda: postmasters(self.home), _BACK_WITHIN_S)
         os.kill(postmaster, signal.SIGSTOP)  # first, for then there are no new ones
         name = name_of(self.home).encode()
         stopped = [pid for pid, line in commands().items() if name in line]

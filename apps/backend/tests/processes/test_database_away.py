@@ -152,19 +152,19 @@ async def test_a_server_that_started_before_its_database_is_ready_once_that_is(
 
 
 async def test_a_server_that_cannot_store_an_answer_ends_in_time_and_says_so(
-    site: Installation, data_dir: Path
+    site: Installation, server: Server, data_dir: Path
 ) -> None:
     timeout_s = 0.5
-    server = await site.serve(CONNECTED_YOU_TIMEOUT_SECONDS=str(timeout_s))
+    ending = await site.serve(CONNECTED_YOU_TIMEOUT_SECONDS=str(timeout_s))
     order_id = await site.order()
     await site.script(order_id, "hang_after")
-    assert (await server.activate(order_id, respond_async=True)).status == 202
+    assert (await ending.activate(order_id, respond_async=True)).status == 202
     async with away(site, data_dir):
-        await until(lambda: server.events("esims.answer_waits_for_database"))
+        await until(lambda: ending.events("esims.answer_waits_for_database"))
         asked_at = time.monotonic()
-        server.send(signal.SIGTERM)
-        assert await server.ended() == 1
+        ending.send(signal.SIGTERM)
+        assert await ending.ended() == 1
         assert time.monotonic() - asked_at < timeout_s + DRAIN_MARGIN_S + 2
-    assert server.events("server.gave_up")
-    await site.becomes("unknown", order_id)
+    assert ending.events("server.gave_up")
+    await site.becomes("unknown", order_id)  # by the sweep of `server`
     assert len(site.issued(order_id)) == 1

@@ -13,12 +13,11 @@ from app import held
 from app.errors import ProviderPaused
 from app.held import InstallationHeld
 from app.house import House
-from app.journal import Journal, all_of
+from app.journal import Entry, Journal, all_of, hash_of
 from app.services.esim_providers import Dedupe, SupplierOutcomeUnknown, SupplierUnreachable
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esims.activate import Activations
 from app.services.esims.errors import OutcomeStillUnknown
-from app.services.esims.intent import reference_of
 from app.services.orders.forgotten import NUMBERS_SKIPPED, Recovery, recover
 from app.services.orders.place import NewOrder, Placed, place_order
 from app.settings import Settings
@@ -103,6 +102,13 @@ async def installation(
 
 
 @pytest.fixture
+def replaying(provider: ConnectedYou, supplier: StandIn) -> ConnectedYou:
+    """A provider that doesn't bill a reference twice."""
+    supplier.dedupe = True
+    return replace(provider, capabilities=replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=3600))
+
+
+@pytest.fixture
 async def forgotten_id(installation: Installation, activations: Activations) -> int:
     """An order that was bought, and of whose activation the database knows nothing any more."""
     order_id = await an_order(installation.house.db, is_live=True)
@@ -112,13 +118,22 @@ async def forgotten_id(installation: Installation, activations: Activations) -> 
     return order_id
 
 
-async def test_what_is_sent_is_in_the_journal(installation: Installation, activations: Activations) -> None:
+async def test_what_is_sent_is_in_the_journal_each_time(
+    installation: Installation, replaying: ConnectedYou, supplier: StandIn, make_activations: MakeActivations
+) -> None:
+    activations = make_activations(replaying)
     order_id = await an_order(installation.house.db, is_live=True)
-    await activations.activate(order_id, actor="key:1")
-    [entry] = all_of(installation.folder)
-    [attempt] = (await installation.on_file(order_id)).attempts
-    assert (entry.reference, entry.order_id) == (reference_of(order_id), order_id)
-    assert (entry.attempt_id, entry.opened_at) == (attempt.id, attempt.opened_at)
+    supplier.script("close_after")
+    with pytest.raises(SupplierOutcomeUnknown):
+        await activations.activate(order_id, actor="key:1")
+    await activations.replay(order_id, actor="cli:eva")
+    async with installation.house.db.read() as connection:
+        query = "SELECT orders.created_at, key FROM orders JOIN idempotency_keys ON order_id = orders.id"
+        [(placed_at, key)] = await connection.execute(text(query))
+    assert list(all_of(installation.folder)) == [
+        Entry(f"order-{order_id}", order_id, sent.id, sent.opened_at, placed_at, "CONNECTED_YOU", hash_of(key))
+        for sent in (await installation.on_file(order_id)).attempts
+    ]
 
 
 async def test_it_is_there_before_the_supplier_hears_of_the_order(
@@ -179,10 +194,9 @@ async def test_a_process_that_runs_and_has_sent_nothing_finds_out(
 
 
 async def test_a_process_that_is_to_send_an_order_again_finds_out(
-    installation: Installation, provider: ConnectedYou, supplier: StandIn, make_activations: MakeActivations
+    installation: Installation, replaying: ConnectedYou, supplier: StandIn, make_activations: MakeActivations
 ) -> None:
-    capabilities = replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=3600)
-    activations = make_activations(replace(provider, capabilities=capabilities))
+    activations = make_activations(replaying)
     unknown_id, other_id = [await an_order(installation.house.db, is_live=True) for _ in range(2)]
     supplier.script("close_after")
     with pytest.raises(SupplierOutcomeUnknown):
