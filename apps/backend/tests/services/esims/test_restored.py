@@ -118,7 +118,7 @@ async def forgotten_id(installation: Installation, activations: Activations) -> 
     return order_id
 
 
-async def test_what_is_sent_is_in_the_journal_each_time(
+async def test_what_is_sent_is_in_the_journal(
     installation: Installation, replaying: ConnectedYou, supplier: StandIn, make_activations: MakeActivations
 ) -> None:
     activations = make_activations(replaying)
