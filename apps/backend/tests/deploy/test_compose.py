@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ OURS: dict[str, dict[str, Any]] = {
     name: service for name, service in COMPOSE["services"].items() if service["image"] == "tribi"
 }
 SERVERS = {name: service for name, service in OURS.items() if service["command"][0] == "serve"}
+_READ_AGAIN = "CONNECTED_YOU_API_KEY_FILE"
 _UNITS = {"s": "seconds", "m": "minutes"}
 
 every_one_of_ours = pytest.mark.parametrize("name", OURS)
@@ -41,8 +43,19 @@ def test_each_setting_is_one_and_each_secret_is_there(name: str) -> None:
     files = {setting: value for setting, value in service["environment"].items() if setting.endswith("_FILE")}
     settings = {setting.removesuffix("_FILE").lower() for setting in service["environment"]}
     assert settings <= set(Settings.model_fields)
+    files.pop(_READ_AGAIN)
     assert {path.removeprefix("/run/secrets/") for path in files.values()} == set(service["secrets"])
     assert set(service["secrets"]) <= set(COMPOSE["secrets"])
+
+
+@every_one_of_ours
+def test_the_key_that_is_read_again_lies_in_a_folder_that_is_mounted(name: str) -> None:
+    """A file mounted by itself, as Compose's secrets are, stays the one that it was when another is renamed over it."""
+    place = PurePosixPath(OURS[name]["environment"][_READ_AGAIN])
+    [outside] = [
+        volume.split(":")[0] for volume in OURS[name]["volumes"] if volume.split(":")[1:] == [str(place.parent), "ro"]
+    ]
+    assert f"`{PurePosixPath('deploy', outside, place.name)}`" in (ROOT / "docs" / "secrets.md").read_text()
 
 
 def test_what_is_not_given_has_the_default_of_the_setting() -> None:
@@ -63,9 +76,9 @@ def test_it_can_write_to_its_volumes_alone_and_may_do_nothing_special(name: str)
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     image = stages()[-1].environment()
-    mounted = {volume.partition(":")[2] for volume in service["volumes"]}
-    assert mounted == {image["TRIBI_DATA_DIR"], image["TRIBI_JOURNAL_DIR"]}
-    assert {volume.partition(":")[0] for volume in service["volumes"]} <= set(COMPOSE["volumes"])
+    writable = dict(reversed(volume.split(":")) for volume in service["volumes"] if not volume.endswith(":ro"))
+    assert set(writable) == {image["TRIBI_DATA_DIR"], image["TRIBI_JOURNAL_DIR"]}
+    assert set(writable.values()) <= set(COMPOSE["volumes"])
 
 
 @every_one_of_ours

@@ -35,11 +35,15 @@ def test_the_secrets_that_it_makes_are_what_the_containers_read(
     script = block[1].replace("sudo ", "") if os.geteuid() == 0 else block[1].replace("sudo chown", ": chown")
     (tmp_path / "deploy").mkdir()
     subprocess.run(["sh", "-euc", script], cwd=tmp_path, check=True)
-    made = {path.name: path for path in (tmp_path / "deploy" / "secrets").iterdir()}
-    assert set(made) == set(COMPOSE["secrets"])
+    folder = tmp_path / "deploy" / "secrets"
+    provider = folder / "provider"
+    made = {path.name: path for path in folder.rglob("*") if path.is_file()}
+    assert {path.name for path in folder.iterdir() if path != provider} == set(COMPOSE["secrets"])
+    assert stat.S_IMODE(provider.stat().st_mode) == 0o700
+    made_for = {*made.values(), provider}
     assert {stat.S_IMODE(path.stat().st_mode) for path in made.values()} == {0o600}
     if os.geteuid() == 0:
-        assert {str(path.stat().st_uid) for path in made.values()} == {stages()[-1].all("USER")[0].partition(":")[0]}
+        assert {str(path.stat().st_uid) for path in made_for} == {stages()[-1].all("USER")[0].partition(":")[0]}
     for name, value in COMPOSE["services"]["api-1"]["environment"].items():
         if name.endswith("_FILE"):
             monkeypatch.setenv(name, str(made[Path(value).name]))

@@ -13,12 +13,13 @@ from app.main import MISCONFIGURED
 from app.services.esims.activate import DRAIN_MARGIN_S
 from app.settings import Settings
 from tests.cli.commands import is_understood
-from tests.deploy.dockerfile import DEPLOY, stages
+from tests.deploy.dockerfile import DEPLOY, ROOT, stages
 
 FOLDER = DEPLOY / "systemd"
 UNITS = sorted(FOLDER.glob("*.service"))
 RUNNING = [unit for unit in UNITS if "Type=oneshot" not in unit.read_text()]
 _SECRETS = "/etc/tribi/secrets/"
+_READ_AGAIN = "CONNECTED_YOU_API_KEY_FILE"
 
 every_unit = pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
 
@@ -44,8 +45,20 @@ def test_each_setting_is_one_and_each_secret_is_a_credential(unit: Path) -> None
     files = {name: value for name, value in environment(unit).items() if name.endswith("_FILE")}
     assert {name.removesuffix("_FILE").lower() for name in environment(unit)} <= set(Settings.model_fields)
     credentials = dict(line.split(":", 1) for line in values(unit, "LoadCredential"))
+    files.pop(_READ_AGAIN, None)
     assert {value.removeprefix("%d/") for value in files.values()} == set(credentials)
     assert credentials == {name: _SECRETS + name for name in credentials}
+
+
+@pytest.mark.parametrize("unit", RUNNING, ids=lambda unit: unit.name)
+def test_the_key_that_is_read_again_is_no_copy_made_at_the_start(unit: Path) -> None:
+    """systemd fills a credential once: another key would never be seen, and the old one used until it is withdrawn."""
+    place = Path(environment(unit)[_READ_AGAIN])
+    assert "%d" not in str(place)
+    assert str(place) in (ROOT / "docs" / "secrets.md").read_text()
+    deployment = (ROOT / "docs" / "deployment.md").read_text()
+    assert f"install -d -m 750 -g tribi {place.parent}\n" in deployment
+    assert re.search(rf"install -m 400 -o tribi -g tribi \S+ {place}\s", deployment)
 
 
 def test_the_common_settings_are_settings_and_none_of_them_is_a_secret() -> None:

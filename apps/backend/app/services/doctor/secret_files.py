@@ -22,7 +22,7 @@ async def check_secret_files(settings: Settings) -> list[Finding]:
     if exposed:
         detail = f"every user of this machine can read {' and '.join(map(str, exposed))}"
         to_do = "; ".join(f"chmod o= {path}" for path in exposed)
-        return [failed("secret-files", detail, f"{to_do} (Kubernetes: defaultMode: 0400; Compose: mode: 0400)")]
+        return [failed("secret-files", detail, f"{to_do} (Kubernetes: defaultMode: 0400)")]
     return [passed("secret-files", f"{' and '.join(map(str, files))}: not for everybody's eyes")]
 
 
