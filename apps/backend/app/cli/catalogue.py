@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from app.house import House
     from app.services.catalogue.checking import Finding
     from app.services.catalogue.diff import Diff
-    from app.services.catalogue.rows import CatalogueFile
+    from app.services.catalogue.rows import CatalogueFile, CatalogueRow
 
 app = typer.Typer(help="What is sold: plans, prices and the providers' codes.", no_args_is_help=True)
 
-_MAX_DETAILS = 20
+# A first import is long, and nothing is lost by it. What changes or is withdrawn is shown whole: whoever says yes has seen it.
+_MAX_ADDED = 20
 
 
 @app.command("import")
@@ -147,14 +148,13 @@ def _show(diff: "Diff", *, json: bool, is_done: bool) -> None:
         print_json(_shape(diff) | {"imported": is_done})
         return
     details = _details(diff)
-    shown = details[:_MAX_DETAILS]
-    if shown and sys.stdout.isatty():
-        print_table(["", "SKU", "PLAN"], shown)
+    if details and sys.stdout.isatty():
+        print_table(["", "SKU", "PLAN"], details)
     else:
-        for what, sku, text in shown:
+        for what, sku, text in details:
             typer.echo(f"{what} {sku}: {text}")
-    if len(details) > len(shown):
-        typer.echo(f"and {len(details) - len(shown)} more")
+    if len(diff.added) > _MAX_ADDED:
+        typer.echo(f"and {len(diff.added) - _MAX_ADDED} more added")
     counts = ", ".join(f"{count} {what}" for what, count in diff.counts().items() if what != "kept")
     typer.echo(f"{'Imported' if is_done else 'To import'}: {counts}.")
     if diff.kept:
@@ -176,11 +176,25 @@ def _details(diff: "Diff") -> list[list[str]]:
                 "added",
                 row.sku,
                 f"{row.name}, {_countries(row.countries)}, {row.data_mb} MB, {row.validity_days} days, "
-                f"{Money(row.price_minor, row.currency)}",
+                f"{Money(row.price_minor, row.currency)}; {_codes(row)}",
             ]
-            for row in diff.added
+            for row in diff.added[:_MAX_ADDED]
         ),
     ]
+
+
+def _codes(row: "CatalogueRow") -> str:
+    """Under which code each provider sells it to us, and at what cost."""
+    from app.values.money import Money
+
+    costs = {
+        provider: "" if code.cost_minor is None else f" at {Money(code.cost_minor, row.currency)}"
+        for provider, code in row.codes.items()
+    }
+    return (
+        ", ".join(f"{provider} {row.codes[provider].external_id}{cost}" for provider, cost in costs.items())
+        or "no code"
+    )
 
 
 def _countries(countries: tuple[str, ...]) -> str:

@@ -43,7 +43,7 @@ def on_a_terminal(database_url: str, *arguments: str, answer: str) -> tuple[int,
 def test_the_example_is_imported_is_in_order_and_comes_back_as_it_was(database_url: str, tmp_path: Path) -> None:
     done = tribi(database_url, "catalogue", "import", str(EXAMPLE), "--yes")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "added es-5gb-30d: Spain 5 GB, ES, 5120 MB, 30 days, 12.90 EUR" in done.stdout
+    assert "added es-5gb-30d: Spain 5 GB, ES, 5120 MB, 30 days, 12.90 EUR; CONNECTED_YOU CY-ES-5GB at " in done.stdout
     assert done.stdout.endswith("Imported: 13 added, 0 changed, 0 unchanged, 0 withdrawn.\n")
     done = tribi(database_url, "catalogue", "check")
     assert (done.returncode, done.stdout) == (0, "The catalogue is in order.\n")
@@ -85,6 +85,19 @@ def test_standard_input_is_read_and_json_tells_what_was_done(database_url: str) 
         "changed": [],
         "withdrawn": [],
     }
+
+
+def test_all_that_changes_or_is_withdrawn_is_shown_and_of_what_is_added_the_beginning(database_url: str) -> None:
+    many = [a_line(sku=f"plan-{number}", connected_you_plan_code=f"C-{number}") for number in range(50)]
+    done = tribi(database_url, "catalogue", "import", "-", "--yes", given=a_file(*many))
+    assert done.stdout.count("\nadded ") == 19
+    assert "\nand 30 more added\n" in done.stdout
+    dearer = [
+        a_line(sku=f"plan-{number}", connected_you_plan_code=f"C-{number}", price_minor="1") for number in range(25)
+    ]
+    done = tribi(database_url, "catalogue", "import", "-", "--replace", given=a_file(*dearer))
+    assert done.stdout.count("changed plan-") == 25
+    assert done.stdout.count("withdrawn plan-") == 25
 
 
 @pytest.mark.parametrize(("name", "reason"), [("none.csv", "No such file or directory"), ("", "Is a directory")])
