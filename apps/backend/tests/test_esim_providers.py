@@ -1151,13 +1151,22 @@ def their_settings(developers_environment: Mapping[str, str]) -> Settings:
     return settings
 
 
+@contextlib.asynccontextmanager
+async def _calling_them(settings: Settings) -> AsyncIterator[ConnectedYou]:
+    """Closed in each case: what is left open would end the run with a traceback of its own, far below what they said."""
+    provider = build_connected_you(settings)
+    try:
+        yield provider
+    finally:
+        await provider.close()
+
+
 @pytest.fixture(scope="module")
-async def from_them(their_settings: Settings) -> AsyncIterator[tuple[ProvisionRequest, Delivered]]:
+async def from_them(their_settings: Settings) -> tuple[ProvisionRequest, Delivered]:
     """The one eSIM, and its order."""
-    provider = build_connected_you(their_settings)
     request = _an_order_of_theirs(os.environ[ASKED_FOR])
-    yield request, await bought(provider, request)
-    await provider.close()
+    async with _calling_them(their_settings) as provider:
+        return request, await bought(provider, request)
 
 
 def test_connected_you_sandbox_delivers_this_order(from_them: tuple[ProvisionRequest, Delivered]) -> None:
@@ -1178,17 +1187,15 @@ def test_connected_you_sandbox_sends_nothing_odd(from_them: tuple[ProvisionReque
 
 async def test_connected_you_sandbox_refuses_a_wrong_key_as_a_matter_of_our_account(their_settings: Settings) -> None:
     key = SecretStr("wrong-key-of-tribis-tests")
-    provider = build_connected_you(their_settings.model_copy(update={"connected_you_api_key": key}))
-    error = await failed(provider, _an_order_of_theirs(os.environ[ASKED_FOR]))
-    await provider.close()
+    async with _calling_them(their_settings.model_copy(update={"connected_you_api_key": key})) as provider:
+        error = await failed(provider, _an_order_of_theirs(os.environ[ASKED_FOR]))
     assert isinstance(error, SupplierRefused)
     assert error.concerns_account
 
 
 async def test_connected_you_sandbox_refuses_a_plan_that_it_does_not_have(their_settings: Settings) -> None:
-    provider = build_connected_you(their_settings)
-    error = await failed(provider, _an_order_of_theirs("SANDBOX-UNKNOWN-PLAN"))
-    await provider.close()
+    async with _calling_them(their_settings) as provider:
+        error = await failed(provider, _an_order_of_theirs("SANDBOX-UNKNOWN-PLAN"))
     assert isinstance(error, SupplierRefused)
     assert not error.concerns_account
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from tests.sandbox.running import Sandbox
@@ -11,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[4]
 _COMMAND = ["-m", "pytest", "apps/backend/tests/test_esim_providers.py", "-k", "connected_you_sandbox"]
 
 
-async def validate(**variables: str) -> str:
-    """The command's output, run in the repository's root as the blueprint writes it."""
+async def run(variables: Mapping[str, str]) -> tuple[int | None, str]:
+    """The command's status and output, run in the repository's root as the blueprint writes it."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *_COMMAND,
@@ -23,8 +24,14 @@ async def validate(**variables: str) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     stdout, _ = await process.communicate()
-    assert process.returncode == 0, stdout.decode()
-    return stdout.decode()
+    return process.returncode, stdout.decode()
+
+
+async def validate(**variables: str) -> str:
+    """The output of a run that fails nowhere."""
+    status, said = await run(variables)
+    assert status == 0, said
+    return said
 
 
 async def test_a_sandbox_is_validated_by_buying_one_esim(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -43,6 +50,25 @@ async def test_a_sandbox_is_validated_by_buying_one_esim(sandbox: Sandbox, tmp_p
     assert (ledger["requests"], ledger["esims"]) == (3, 1)
     [bought] = [entry for entry in ledger["entries"] if entry["is_billed"]]
     assert (bought["plan_code"], bought["country_iso2"]) == ("CY-FR-1GB", "FR")
+
+
+async def test_a_refusal_ends_with_what_they_said(sandbox: Sandbox) -> None:
+    """One order is sent, not one for each test that wanted its eSIM; no traceback of ours hides their words."""
+    status, said = await run(
+        {
+            "TESTS_CONNECTED_YOU_PLAN_CODE": "SANDBOX-OUT-OF-STOCK",
+            "CONNECTED_YOU_BASE_URL": sandbox.url,
+            "CONNECTED_YOU_API_KEY": "any-key",
+            "CONNECTED_YOU_PARTNER_ID": "any-partner",
+            "TRIBI_ENV_FILE": os.devnull,
+        }
+    )
+    assert status == 1, said
+    assert " 2 passed, " in said
+    assert " 3 errors in " in said
+    assert '"code": "out_of_stock"' in said
+    assert "Traceback" not in said
+    assert (await sandbox.ledger())["requests"] == 3
 
 
 async def test_without_the_variable_nothing_is_bought_and_it_is_named(sandbox: Sandbox) -> None:
