@@ -63,9 +63,22 @@ def test_what_is_not_given_has_the_default_of_the_setting() -> None:
     for setting, value in environment:
         if given := re.fullmatch(rf"\$\{{{setting}:-(.*)\}}", str(value)):
             default = Settings.model_fields[setting.lower()].default
-            assert given[1] == ("" if default is None else str(default).lower() if default is True else default), (
+            assert given[1] == ("" if default is None else str(default).lower() if default is True else str(default)), (
                 setting
             )
+
+
+def test_what_is_set_to_go_live_is_taken_from_its_env_file() -> None:
+    """A spend cap, or production's address, in `deploy/.env` and not in here would be ignored without a word."""
+    text = (ROOT / "docs" / "deployment.md").read_text()
+    [told] = re.findall(r"Settings go into `deploy/.env`.*?:(.*?)\. Others", text, re.DOTALL)
+    taken = {name for service in OURS.values() for name, value in service["environment"].items() if "${" in str(value)}
+    assert set(re.findall(r"`([A-Z_]+)`", told)) == taken
+    [day] = re.findall(
+        r"^2\. Set (.*?); start all", (ROOT / "docs" / "going_live.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert set(re.findall(r"`([A-Z_]+)(?:=\w+)?`", day)) <= taken
+    assert "ORDER_ID_START" in taken
 
 
 @every_one_of_ours
