@@ -16,6 +16,7 @@ FOLDER = BACKEND_DIR.parents[1] / "docs" / "operations"
 INDEX = FOLDER / "README.md"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path != INDEX)
 SECRETS = FOLDER.parent / "secrets.md"
+SMOKE_TESTS = FOLDER.parent / "manual_smoke_tests.md"
 PARTS = ("**The traveller**", "**It means", "**Look", "**Type")
 
 _EVENT = re.compile(r"[a-z_]+\.[a-z_]+")
@@ -126,5 +127,15 @@ def test_every_command_to_be_typed_is_one() -> None:
         shlex.split(line) for _, text in blocks("sh") for line in text.splitlines() if line.startswith("tribi ")
     ]
     assert commands
+    for words in commands:
+        assert is_understood(words), words
+
+
+def test_the_smoke_tests_type_what_there_is_and_try_what_holds_orders_back() -> None:
+    typed = re.findall(r"`(?:\.venv/bin/)?(tribi [^`]+)`", SMOKE_TESTS.read_text())
+    commands = [shlex.split(re.sub(r"<[^>]+>", "1", command)) for command in typed]
+    assert {("doctor",), ("providers", "pause"), ("backup",), ("restore",), ("recover",)} <= {
+        tuple(words[1 : 1 + length]) for words in commands for length in (1, 2)
+    }
     for words in commands:
         assert is_understood(words), words
