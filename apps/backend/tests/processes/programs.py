@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 TRIBI = Path(sys.executable).with_name("tribi")
-LIMIT_S = 30.0
+LIMIT_S = 120.0
+"""Until when what is waited for has to come about. Long: a machine with four times its work ended a server in more than thirty."""
 
 _OF_THE_SYSTEM = ("PATH", "HOME", "LANG", "TZ", "LD_LIBRARY_PATH")
 
