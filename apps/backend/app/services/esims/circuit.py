@@ -253,7 +253,7 @@ class Circuit:
                 return
             self._has_counted = failures > 0
             key = {"of_provider": self._provider}
-            in_a_row: int | None = 0
+            in_a_row: int | None = None
             async with self._db.begin() as connection:
                 if failures == 0:
                     await connection.execute(_END_RUN, key)

@@ -19,11 +19,13 @@ from app.services.esim_providers import (
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims.activate import Activation, Activations
 from app.services.esims.answer import record_answer
-from app.services.esims.resolve import resolve_not_issued
+from app.services.esims.recover import sweep
+from app.services.esims.resolve import resolve_issued, resolve_not_issued
+from app.values.activation_code import ActivationCode
 from tests.builders import an_order
 from tests.processes.programs import until
 from tests.services.esims.conftest import MakeActivations, on_file
-from tests.services.esims.test_settling import an_intent, an_unknown, the_answer
+from tests.services.esims.test_settling import an_intent, an_unknown, deadline_passes, the_answer
 from tests.stand_in import StandIn
 
 
@@ -94,6 +96,24 @@ async def test_a_failure_elsewhere_is_none_where_an_earlier_attempt_has_brought_
     esim, _ = await record_answer(house.db, house.vault, first, "CONNECTED_YOU", late)
     await record_answer(house.db, house.vault, second, "CONNECTED_YOU", SupplierRefused("no"))
     assert await waiting == Activation(esim, is_first=False, is_done=True)
+
+
+async def test_who_hears_a_no_for_an_order_that_a_person_has_settled_meanwhile_gets_that_esim(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    order_id = await an_order(house.db)
+    supplier.script("hold")
+    call = asyncio.create_task(activations.activate(order_id, actor="key:1"))
+    await supplier.wait_until_held(1)
+    await deadline_passes(house)
+    await sweep(house.db)
+    esim_id = (await on_file(house, order_id)).profile.id
+    code = ActivationCode.read("LPA:1$smdp.example.com$TYPED")
+    settled = await resolve_issued(
+        house.db, house.vault, esim_id, code=code, iccid=None, reason="by mail", actor="cli:eva"
+    )
+    supplier.release(then="status_402")
+    assert await call == Activation(settled, is_first=False, is_done=True)
 
 
 async def test_what_will_be_delivered_later_is_under_way_for_everybody(
