@@ -58,7 +58,7 @@ def explore(url: str, *, n: int, seed: int, tick: Tick, steps: int, each: int) -
     outcome, seeds = Outcome(), random.Random(f"{seed}/model")  # noqa: S311 - a schedule, no secret
     world = World(url, tick, most_often=max(5, steps // 6))
     try:
-        with world.listening_to_the_log():
+        with world.listening_to_the_log(), world.awake():
             while not outcome.failures and (
                 world.steps.total() < n
                 or (world.steps.total() < 2 * n and any(world.steps[name] < each for name in STEPS))
