@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from app.services.esims.activate import Activation, Activations
 from tests.api.conftest import API_KEY, OpenLive, requests_for, script
 from tests.api.serving import Shop
+from tests.processes.programs import until
 from tests.stand_in import StandIn, respond
 
 THEIR_WORDS = "sold-out-says-the-supplier"
@@ -162,10 +164,20 @@ async def test_while_every_place_is_taken_an_order_stays_pending(open_live: Open
     assert supplier.request_count == 1
 
 
-async def test_a_failure_is_the_same_for_all_who_waited(live_shop: Shop, supplier: StandIn) -> None:
+async def test_a_failure_is_the_same_for_all_who_waited(
+    live_shop: Shop, supplier: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting, activate = [], Activations.activate
+
+    async def joined(self: Activations, order_id: int, **asked: Any) -> Activation:
+        waiting.append(order_id)
+        return await activate(self, order_id, **asked)
+
+    monkeypatch.setattr(Activations, "activate", joined)
     order = await live_shop.ordered()
     script(supplier, "hold", order)
     calls = [asyncio.create_task(live_shop.activate(order["id"])) for _ in range(5)]
+    await until(lambda: waiting == [order["id"]] * 5)
     await supplier.wait_until_held(1)
     supplier.release(then="status_500_after")
     replies = await asyncio.gather(*calls)
