@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # All tests; with arguments for pytest, those that they choose. `make test` calls it.
 #
-# Most of a test is waiting, so that the proof runs beside everything else; what it says comes at the end.
+# Most of a test is waiting: so there are two streams, and what the second one says comes at the end.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../apps/backend"
 python=../../.venv/bin/python
@@ -19,15 +19,19 @@ if test $# -gt 0; then
 fi
 
 said=$(mktemp)
-$python -m pytest tests/proof >"$said" 2>&1 &
-proof=$!
-trap 'kill -INT $proof 2>/dev/null && wait $proof; rm -f "$said"' EXIT
+{
+    failed=0
+    echo '==> pytest, the proof'
+    $python -m pytest tests/proof || failed=1
+    through_pgbouncer || failed=1
+    exit $failed
+} >"$said" 2>&1 &
+beside=$!
+trap 'kill $beside 2>/dev/null || true; rm -f "$said"' EXIT  # Ctrl-C reaches its pytest by itself
 
 failed=0
-echo '==> pytest, without the proof (that runs beside it)'
+echo '==> pytest, without the proof (that runs beside it, and what uses the database through PgBouncer)'
 $python -m pytest --ignore=tests/proof || failed=1
-through_pgbouncer || failed=1
-echo '==> pytest, the proof'
-wait $proof || failed=1
+wait $beside || failed=1
 cat "$said"
 exit $failed
