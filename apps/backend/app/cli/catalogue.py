@@ -187,14 +187,12 @@ def _codes(row: "CatalogueRow") -> str:
     """Under which code each provider sells it to us, and at what cost."""
     from app.values.money import Money
 
-    costs = {
-        provider: "" if code.cost_minor is None else f" at {Money(code.cost_minor, row.currency)}"
+    codes = (
+        f"{provider} {code.external_id}"
+        + ("" if code.cost_minor is None else f" at {Money(code.cost_minor, row.currency)}")
         for provider, code in row.codes.items()
-    }
-    return (
-        ", ".join(f"{provider} {row.codes[provider].external_id}{cost}" for provider, cost in costs.items())
-        or "no code"
     )
+    return ", ".join(codes) or "no code"
 
 
 def _countries(countries: tuple[str, ...]) -> str:
