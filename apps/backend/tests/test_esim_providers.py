@@ -1139,7 +1139,7 @@ def _an_order_of_theirs(plan_code: str) -> ProvisionRequest:
 def their_settings(developers_environment: Mapping[str, str]) -> Settings:
     """The developer's own, live whatever they say of a dry run."""
     if not os.environ.get(ASKED_FOR):
-        pytest.skip(_WANTED)
+        pytest.skip(_WANTED)  # it may cost money: nobody's `make test` buys anything unasked
     env_file = developers_environment.get("TRIBI_ENV_FILE") or BACKEND_DIR / ".env"
     with pytest.MonkeyPatch.context() as patch:
         for name, value in developers_environment.items():
@@ -1147,7 +1147,7 @@ def their_settings(developers_environment: Mapping[str, str]) -> Settings:
                 patch.setenv(name, value)
         settings = Settings(_env_file=env_file, esim_provider="CONNECTED_YOU", connected_you_dry_run=False)
     if not (settings.connected_you_api_key and settings.connected_you_partner_id):
-        pytest.skip(_WANTED)
+        pytest.skip(_WANTED)  # asked for, but ConnectedYou answers nobody without an account
     return settings
 
 

@@ -47,6 +47,7 @@ def kill(pids: list[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
+# Elsewhere (macOS) it outlives its guardian until the next command: `test_an_orphaned_server_…` below holds that everywhere.
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 def test_with_the_guardian_killed_the_server_goes_too(data_dir: Path) -> None:
     with hold(data_dir):

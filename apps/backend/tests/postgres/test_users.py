@@ -26,7 +26,9 @@ from tests.postgres.clients import (
     wait_until,
 )
 
+# Only root may become another user, which is what these look at. CI is root; what an ordinary user does is held without the mark.
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root's ways; run the tests as root to see them")
+# Where the kernel refuses them another way is gone, which `test_without_namespaces_…` forces everywhere.
 in_namespaces = pytest.mark.skipif(
     (alias := another_name_for_us()) is None or not alias.can_reach(Path("/")),
     reason="this kernel, or container, gives us no user namespace",
