@@ -29,12 +29,12 @@ _numbers = count(1)
 @pytest.fixture(scope="package", autouse=True)
 def server_log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StringIO]:
     """What the servers log, as `tribi serve` does; their files go to a folder of the tests' own."""
-    stream, hook = StringIO(), sys.excepthook
+    stream, hook, config = StringIO(), sys.excepthook, structlog.get_config()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIBI_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         configure_logging(json=True, stream=stream)
         yield stream
-    structlog.reset_defaults()
+    structlog.configure(**config)
     for handler in logging.root.handlers[:]:
         if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
             logging.root.removeHandler(handler)

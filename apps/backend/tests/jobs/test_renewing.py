@@ -130,10 +130,10 @@ def log(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> Iterator[StringI
     """As a server logs, with the secrets that it knew at its start."""
     monkeypatch.setattr(renewing, "LOOK_INTERVAL_S", 0.01)
     monkeypatch.setattr(logs, "_learned", [])
-    stream, hook = StringIO(), sys.excepthook
+    stream, hook, config = StringIO(), sys.excepthook, structlog.get_config()
     configure_logging(json=True, stream=stream, known_secrets=settings.secrets())
     yield stream
-    structlog.reset_defaults()
+    structlog.configure(**config)
     for handler in logging.root.handlers[:]:
         if isinstance(handler, logging.StreamHandler) and handler.stream is stream:
             logging.root.removeHandler(handler)

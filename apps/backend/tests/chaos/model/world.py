@@ -169,11 +169,12 @@ class World:
                 self.bugs.append(f"{event['event']}: {event}")
             raise structlog.DropEvent
 
+        config = structlog.get_config()
         structlog.configure(processors=[structlog.processors.format_exc_info, listen])
         try:
             yield
         finally:
-            structlog.reset_defaults()
+            structlog.configure(**config)
 
     def close(self) -> None:
         self.on_file.close()

@@ -1,7 +1,7 @@
 """Activations of one process, on the test's database, buying at a stand-in for ConnectedYou."""
 
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,8 @@ from sqlalchemy import select, text
 
 from app.house import House
 from app.models import AuditEntry, EsimProfile, ProvisioningAttempt
-from app.services.esim_providers import EsimProvider
-from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esim_providers import Dedupe, EsimProvider
+from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esims.activate import Activations
 from tests.stand_in import StandIn
@@ -36,6 +36,13 @@ async def provider(supplier: StandIn) -> AsyncIterator[ConnectedYou]:
     )
     yield live
     await live.close()
+
+
+@pytest.fixture
+def replaying(provider: ConnectedYou, supplier: StandIn) -> ConnectedYou:
+    """It gives its word on repeated references, for a day, and keeps it."""
+    supplier.dedupe = True
+    return replace(provider, capabilities=replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=24 * 3600))
 
 
 MakeActivations = Callable[..., Activations]

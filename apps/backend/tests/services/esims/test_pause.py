@@ -11,8 +11,8 @@ from sqlalchemy import text
 from app.errors import PausedBy, ProviderPaused, TribiError
 from app.held import hold
 from app.house import House
-from app.services.esim_providers import Dedupe, EsimProvider, get_esim_provider
-from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
+from app.services.esim_providers import EsimProvider, get_esim_provider
+from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims.activate import Activations
 from app.services.esims.pause import Obstacle, Outlook, outlook, pause, resume
 from app.services.esims.spend import Caps
@@ -97,10 +97,8 @@ async def test_a_dry_run_is_paused_too_so_that_no_paid_order_gets_a_test_esim(
 
 
 async def test_unknown_orders_are_not_sent_again_to_a_paused_provider(
-    house: House, make_activations: MakeActivations, provider: ConnectedYou, supplier: StandIn
+    house: House, make_activations: MakeActivations, replaying: ConnectedYou, supplier: StandIn
 ) -> None:
-    supplier.dedupe = True
-    replaying = replace(provider, capabilities=replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=3600))
     activations = make_activations(replaying)
     supplier.script("close_after")
     order_id = await an_order(house.db)

@@ -1,7 +1,6 @@
 """A database that was set back to an older state: nothing is bought again, and nothing that was bought is lost."""
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ from app.errors import ProviderPaused
 from app.held import InstallationHeld
 from app.house import House
 from app.journal import Entry, Journal, all_of, hash_of
-from app.services.esim_providers import Dedupe, SupplierOutcomeUnknown, SupplierUnreachable
-from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
+from app.services.esim_providers import SupplierOutcomeUnknown, SupplierUnreachable
+from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims.activate import Activations
 from app.services.esims.errors import OutcomeStillUnknown
 from app.services.orders.forgotten import NUMBERS_SKIPPED, Recovery, recover
@@ -99,13 +98,6 @@ async def installation(
     yield (made := Installation(house, direct_url))
     with psycopg.connect(other_database(direct_url, "postgres"), autocommit=True) as connection:
         connection.execute(f"DROP DATABASE IF EXISTS {made.database}_saved WITH (FORCE)".encode())
-
-
-@pytest.fixture
-def replaying(provider: ConnectedYou, supplier: StandIn) -> ConnectedYou:
-    """A provider that doesn't bill a reference twice."""
-    supplier.dedupe = True
-    return replace(provider, capabilities=replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=3600))
 
 
 @pytest.fixture

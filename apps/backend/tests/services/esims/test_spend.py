@@ -13,8 +13,8 @@ from structlog.testing import capture_logs
 from app.errors import PausedBy, ProviderPaused, TribiError
 from app.house import House
 from app.models.esims import ATTEMPT_OUTCOMES
-from app.services.esim_providers import Dedupe, EsimProvider, get_esim_provider
-from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
+from app.services.esim_providers import EsimProvider, get_esim_provider
+from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims import spend as spend_module
 from app.services.esims.activate import Activations
 from app.services.esims.errors import ProviderBusy
@@ -222,13 +222,6 @@ async def test_a_dry_run_is_neither_counted_nor_stopped(house: House, process: O
 
 
 # --- replays
-
-
-@pytest.fixture
-def replaying(provider: ConnectedYou, supplier: StandIn) -> ConnectedYou:
-    """It gives its word on repeated references, and keeps it."""
-    supplier.dedupe = True
-    return replace(provider, capabilities=replace(CAPABILITIES, dedupe=Dedupe.REPLAY, replay_window_s=A_DAY_S))
 
 
 async def replayed(activations: Activations) -> None:
