@@ -35,6 +35,9 @@ _WAIT_S = 4
 _CLAIMED_OF = 150
 """One in so many orders meets each cell at least: of 1,500 orders 10, of 25,000 more than the 50 that are asked for."""
 
+_SPARE = 10
+"""Orders of each cell in reserve at least: those, too, may miss their moment, and of two both did."""
+
 
 async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick, is_through_pgbouncer: bool = False) -> Outcome:
     """
@@ -42,7 +45,7 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick, is_throu
         n: activations; some more where a cell didn't come about often enough.
         is_through_pgbouncer: puts it between the proxies and PostgreSQL (G18).
     """
-    plan, reserve = schedule(n, seed), cells(rare=False) * (n // _CLAIMED_OF)
+    plan, reserve = schedule(n, seed), cells(rare=False) * max(n // _CLAIMED_OF, _SPARE)
     async with a_stage(
         folder, CONNECTED_YOU_TIMEOUT_SECONDS=str(_TIMEOUT_S), ACTIVATION_WAIT_SECONDS=str(_WAIT_S)
     ) as stage:
