@@ -1272,6 +1272,58 @@ def test_connected_you_names_our_order_or_none(echoed: object, warnings: tuple[s
         assert tuple(warning for warning in delivered.warnings if "reference" in warning) == warnings
 
 
+A_CODE, AN_ICCID = "LPA:1$RSP.EXAMPLE.COM$A-B", "8901120200045678903"
+_REFORMATTED, _DIFFERS, _UNREADABLE = "iccid-reformatted", "qr-code-differs", "qr-code-unreadable"
+
+
+@pytest.mark.parametrize(
+    ("member", "given", "read", "warning"),
+    [
+        ("activationCode", A_CODE, A_CODE, None),
+        ("activationCode", f" {A_CODE}\n", A_CODE, "activation-code-white-space"),
+        ("activationCode", "LPA:1$XYZ", "LPA:1$XYZ", "activation-code-not-sgp22"),
+        *(("activationCode", useless, None, "without a usable activationCode") for useless in (None, "", 5, [A_CODE])),
+        ("iccid", AN_ICCID, AN_ICCID, None),
+        ("iccid", int(AN_ICCID), AN_ICCID, _REFORMATTED),
+        ("iccid", f"{AN_ICCID[:4]} {AN_ICCID[4:]}", AN_ICCID, _REFORMATTED),
+        ("iccid", AN_ICCID[:-1] + "4", AN_ICCID[:-1] + "4", "iccid-wrong-check-digit"),
+        ("iccid", 0.5, None, "iccid-not-digits"),
+        ("iccid", None, None, "iccid-missing"),
+        *(("iccid", odd, None, "iccid-unreadable") for odd in ("", " ", [AN_ICCID], {}, True)),
+        ("qrCode", None, None, None),
+        ("qrCode", A_CODE, A_CODE, None),
+        ("qrCode", A_CODE.removeprefix("LPA:"), A_CODE.removeprefix("LPA:"), _DIFFERS),
+        ("qrCode", "https://qr.example/1", "https://qr.example/1", _DIFFERS),
+        ("qrCode", "Q" * 1000, "Q" * 1000, _DIFFERS),
+        ("qrCode", "half \ud800", "half ?", _DIFFERS),
+        *(("qrCode", odd, None, _UNREADABLE) for odd in ("", " ", 5, [A_CODE], {}, True, "Q" * 1001)),
+        ("instructions", None, None, None),
+        ("instructions", "", "", None),
+        ("instructions", "Scan it.", "Scan it.", None),
+        ("instructions", "half \ud800", "half ?", None),
+        *(("instructions", odd, None, "instructions-unreadable") for odd in (5, ["Scan it."], {}, True)),
+    ],
+)
+def test_connected_you_is_read_member_by_member(
+    member: str, given: object, read: str | None, warning: str | None
+) -> None:
+    good = {"orderReference": "order-1", "activationCode": A_CODE, "iccid": AN_ICCID}
+    answer = Answer(200, json.dumps({"data": good | {member: given}}).encode())
+    if member == "activationCode" and read is None:
+        with pytest.raises(SupplierOutcomeUnknown, match=f"order-1 {warning}"):
+            read_delivered(answer, "order-1")
+        return
+    delivered = read_delivered(answer, "order-1")
+    found = {
+        "activationCode": delivered.activation_code.text.strip(),
+        "iccid": delivered.iccid.digits if delivered.iccid else None,
+        "qrCode": delivered.qr_code,
+        "instructions": delivered.instructions,
+    }
+    assert found[member] == read
+    assert delivered.warnings == (() if warning is None else (warning,))
+
+
 _json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("LPA:1$RSP.EXAMPLE.COM$A-B"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -30,7 +30,6 @@ _COPY = BACKEND_DIR / "mutants"
 _BACKEND = _COPY / "apps"
 """One level higher than in the repository, as mutmut works one level deeper: tests look for `contracts/` above them."""
 _TESTS_TRIED = _COPY / "tests.sha256"
-_MUTMUT = "from mutmut.__main__ import cli; cli()"
 
 
 async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outcome:
@@ -54,7 +53,9 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
             # Most of a test is waiting, for sockets and for the database.
             children = 2 * (os.cpu_count() or 1)
             names = [name for module in chosen for name in module]
-            await _python("-c", _MUTMUT, "run", "--max-children", str(children), *names, server_url=server.url)
+            await _python(
+                "-m", "tests.chaos.mutating", "run", "--max-children", str(children), *names, server_url=server.url
+            )
     tick(n)
     _judge(outcome, await mutants())
     return outcome
