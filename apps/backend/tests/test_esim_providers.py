@@ -1273,6 +1273,7 @@ def test_connected_you_names_our_order_or_none(echoed: object, warnings: tuple[s
 
 
 A_CODE, AN_ICCID = "LPA:1$RSP.EXAMPLE.COM$A-B", "8901120200045678903"
+NO_TEXT: tuple[object, ...] = (5, [A_CODE], {}, True)
 _REFORMATTED, _DIFFERS, _UNREADABLE = "iccid-reformatted", "qr-code-differs", "qr-code-unreadable"
 
 
@@ -1282,26 +1283,26 @@ _REFORMATTED, _DIFFERS, _UNREADABLE = "iccid-reformatted", "qr-code-differs", "q
         ("activationCode", A_CODE, A_CODE, None),
         ("activationCode", f" {A_CODE}\n", A_CODE, "activation-code-white-space"),
         ("activationCode", "LPA:1$XYZ", "LPA:1$XYZ", "activation-code-not-sgp22"),
-        *(("activationCode", useless, None, "without a usable activationCode") for useless in (None, "", 5, [A_CODE])),
+        *(("activationCode", useless, None, "without a usable activationCode") for useless in (None, "", *NO_TEXT)),
         ("iccid", AN_ICCID, AN_ICCID, None),
         ("iccid", int(AN_ICCID), AN_ICCID, _REFORMATTED),
         ("iccid", f"{AN_ICCID[:4]} {AN_ICCID[4:]}", AN_ICCID, _REFORMATTED),
         ("iccid", AN_ICCID[:-1] + "4", AN_ICCID[:-1] + "4", "iccid-wrong-check-digit"),
         ("iccid", 0.5, None, "iccid-not-digits"),
         ("iccid", None, None, "iccid-missing"),
-        *(("iccid", odd, None, "iccid-unreadable") for odd in ("", " ", [AN_ICCID], {}, True)),
+        *(("iccid", odd, None, "iccid-unreadable") for odd in ("", " ", *NO_TEXT[1:])),
         ("qrCode", None, None, None),
         ("qrCode", A_CODE, A_CODE, None),
         ("qrCode", A_CODE.removeprefix("LPA:"), A_CODE.removeprefix("LPA:"), _DIFFERS),
         ("qrCode", "https://qr.example/1", "https://qr.example/1", _DIFFERS),
         ("qrCode", "Q" * 1000, "Q" * 1000, _DIFFERS),
         ("qrCode", "half \ud800", "half ?", _DIFFERS),
-        *(("qrCode", odd, None, _UNREADABLE) for odd in ("", " ", 5, [A_CODE], {}, True, "Q" * 1001)),
+        *(("qrCode", odd, None, _UNREADABLE) for odd in ("", " ", "Q" * 1001, *NO_TEXT)),
         ("instructions", None, None, None),
         ("instructions", "", "", None),
         ("instructions", "Scan it.", "Scan it.", None),
         ("instructions", "half \ud800", "half ?", None),
-        *(("instructions", odd, None, "instructions-unreadable") for odd in (5, ["Scan it."], {}, True)),
+        *(("instructions", odd, None, "instructions-unreadable") for odd in NO_TEXT),
     ],
 )
 def test_connected_you_is_read_member_by_member(
