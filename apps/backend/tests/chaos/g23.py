@@ -30,6 +30,8 @@ _COPY = BACKEND_DIR / "mutants"
 _BACKEND = _COPY / "apps"
 """One level higher than in the repository, as mutmut works one level deeper: tests look for `contracts/` above them."""
 _TESTS_TRIED = _COPY / "tests.sha256"
+_MUTMUT = "import runpy; runpy.run_path('tests/chaos/mutating.py', run_name='__main__')"
+"""Not `-m`: that would import `tests`, of which the mutants have a copy of their own."""
 
 
 async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outcome:

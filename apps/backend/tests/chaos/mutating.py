@@ -1,7 +1,5 @@
 """
-mutmut with one correction, in a process of its own, in the folder where mutmut runs:
-
-    python -m tests.chaos.mutating run NAME...
+mutmut with one correction, run by `g23.py` in a process of its own, in the folder where mutmut runs.
 
 mutmut notes which functions each test calls. What a fixture calls once for a whole module it notes for the first test alone that
 uses it, and so wouldn't ask the others, which look at what came of it, too.
