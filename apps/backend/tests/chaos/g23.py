@@ -55,9 +55,7 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
             # Most of a test is waiting, for sockets and for the database.
             children = 2 * (os.cpu_count() or 1)
             names = [name for module in chosen for name in module]
-            await _python(
-                "-m", "tests.chaos.mutating", "run", "--max-children", str(children), *names, server_url=server.url
-            )
+            await _python("-c", _MUTMUT, "run", "--max-children", str(children), *names, server_url=server.url)
     tick(n)
     _judge(outcome, await mutants())
     return outcome
