@@ -1265,7 +1265,8 @@ def test_connected_you_names_our_order_or_none(echoed: object, warnings: tuple[s
     data = {"orderReference": echoed, "activationCode": "LPA:1$RSP.EXAMPLE.COM$A-B", "iccid": "8901120200045678902"}
     answer = Answer(200, json.dumps({"data": data}).encode())
     if warnings is None:
-        with pytest.raises(SupplierOutcomeUnknown, match="another order's reference"):
+        theirs = "^ConnectedYou answered order-1 with another order's reference$"
+        with pytest.raises(SupplierOutcomeUnknown, match=theirs):
             read_delivered(answer, "order-1")
     else:
         delivered = read_delivered(answer, "order-1")
@@ -1311,7 +1312,7 @@ def test_connected_you_is_read_member_by_member(
     good = {"orderReference": "order-1", "activationCode": A_CODE, "iccid": AN_ICCID}
     answer = Answer(200, json.dumps({"data": good | {member: given}}).encode())
     if member == "activationCode" and read is None:
-        with pytest.raises(SupplierOutcomeUnknown, match=f"order-1 {warning}"):
+        with pytest.raises(SupplierOutcomeUnknown, match=f"^ConnectedYou answered order-1 {warning}$"):
             read_delivered(answer, "order-1")
         return
     delivered = read_delivered(answer, "order-1")
@@ -1323,6 +1324,19 @@ def test_connected_you_is_read_member_by_member(
     }
     assert found[member] == read
     assert delivered.warnings == (() if warning is None else (warning,))
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        *((body, "is not readable JSON") for body in (b"", b"{", b"<html>", b"[" * 100_000)),
+        *((body, "holds no order") for body in (b"[]", b"null", b"{}", b'{"data": null}', b'{"data": []}', b'"data"')),
+    ],
+)
+def test_connected_you_may_answer_with_no_order_at_all(body: bytes, why: str) -> None:
+    with pytest.raises(SupplierOutcomeUnknown, match=f"^ConnectedYou's answer {why}$") as caught:
+        read_delivered(Answer(200, body), "order-1")
+    assert caught.value.answer == Answer(200, body)
 
 
 _json_values = st.recursive(

@@ -68,7 +68,7 @@ def read_reference(value: object, reference: str, warnings: list[str]) -> str | 
 def read_activation_code(value: object, warnings: list[str]) -> ActivationCode:
     """Raises NotThisOrders where it is no usable one."""
     try:
-        code = ActivationCode.read(value if isinstance(value, str) else "")
+        code = ActivationCode.read(value)
     except UnusableActivationCode as error:
         raise NotThisOrders("without a usable activationCode") from error
     warnings.extend(code.warnings)

@@ -54,8 +54,7 @@ def failure_of(result: Delivered | Accepted | EsimProvisioningError) -> str | No
     match result:
         case SupplierUnreachable() | SupplierOutcomeUnknown() | SupplierRefused(concerns_account=True):
             return result.code
-        case _:
-            return None
+    return None
 
 
 def rest_s(failed_probes: int) -> int:
