@@ -24,7 +24,17 @@ _BODY = {
     "requestBody": {
         "required": True,
         "description": "In the provider's own form; it is kept to the byte, whatever it is. At most 1 MiB.",
-        "content": {"application/json": {"schema": {}}},
+        "content": {
+            "application/json": {
+                "schema": {},
+                "example": {
+                    "event_type": "PROFILE_LIFECYCLE",
+                    "iccid": "8999900000000000003",
+                    "event_timestamp": "2026-11-23T12:00:00Z",
+                    "status": "ENABLED",
+                },
+            }
+        },
     }
 }
 
@@ -67,7 +77,7 @@ async def take(request: Request, office: UnsettledOffice, provider: _Provider) -
     response_class=Response,
     summary="Is this the address of a provider's webhooks?",
     description="Answers HEAD as well: some portals look before they send.",
-    responses={200: {"description": "It is", "content": {}}, **documented(NotFound)},
+    responses={200: {"description": "It is", "content": {}}, **documented(NotFound, ValidationFailed)},
 )
 async def look(office: UnsettledOffice, provider: _Provider) -> Response:
     _source(office.house.settings, provider)

@@ -43,9 +43,9 @@ def news(
     if json:
         print_json(shapes)
         return
-    columns = ("id", "type", "at", "received_at", "outcome", "esim_id", "warnings")
+    columns = ("id", "type", "at", "outcome", "esim_id", "warnings")
     rows = [[_cell(shape[column]) for column in columns] for shape in shapes]
-    print_table(["ID", "TYPE", "AT", "RECEIVED", "OUTCOME", "ESIM", "WARNINGS"], rows)
+    print_table(["ID", "TYPE", "AT", "OUTCOME", "ESIM", "WARNINGS"], rows)
 
 
 def event(

@@ -40,7 +40,7 @@ def upgrade() -> None:
         ),
         sa.ForeignKeyConstraint(['profile_id'], ['esim_profiles.id'], name=op.f('fk_provider_events_profile_id')),
         sa.PrimaryKeyConstraint('id', name=op.f('pk_provider_events')),
-        sa.UniqueConstraint('provider', 'fingerprint', name=op.f('uq_provider_events_provider')),
+        sa.UniqueConstraint('provider', 'fingerprint', name=op.f('uq_provider_events_provider_fingerprint')),
     )
     op.create_index(
         'ix_provider_events_open',

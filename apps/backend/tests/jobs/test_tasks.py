@@ -25,10 +25,11 @@ from app.queue import EARLIER_QUEUE
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.settings import BACKEND_DIR
-from tests.builders import an_order
+from tests.builders import an_order, provisioned
 from tests.jobs.queue_rows import an_old_job, deferred, job_states
 from tests.mailbox import Mailbox, a_mail_server
 from tests.processes.programs import until
+from tests.services.news.conftest import Ears, lifecycle
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,31 @@ async def old_jobs_to_remove(house: House, _: Mailbox) -> Work:
     return Work({"timestamp": 0}, left, kept)
 
 
+async def an_event_to_look_at(house: House, _: Mailbox) -> Work:
+    ears = Ears(house)
+    esim_id, iccid = await ears.sold()
+    await ears.receive(lifecycle(iccid, "ENABLED", "10:00"))
+    [event] = await ears.events()
+    return Work({"event_id": event.id}, lambda: ears.told(esim_id), [("profile_state_changed", "enabled")])
+
+
+async def an_event_to_catch_up_with(house: House, _: Mailbox) -> Work:
+    """Parked, and then its eSIM turned up without anybody's looking."""
+    ears = Ears(house)
+    order_id = await an_order(house.db)
+    [iccid] = await provisioned(house.db, house.vault, [order_id])
+    async with house.db.begin() as connection:
+        await connection.execute(text("UPDATE esim_profiles SET provider = 'LOCAL'"))
+    await ears.hear(lifecycle(iccid, "ENABLED", "10:00"))
+    async with house.db.begin() as connection:
+        esim_id = await connection.scalar(text("UPDATE esim_profiles SET provider = 'CONNECTED_YOU' RETURNING id"))
+    return Work({"timestamp": 0}, lambda: ears.told(esim_id), [("profile_state_changed", "enabled")])
+
+
 TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
     "esims.provisioned": instructions_to_send,
+    "providers.event_received": an_event_to_look_at,
+    "providers.events_catch_up": an_event_to_catch_up_with,
     "queue.tidy": old_jobs_to_remove,
 }
 """How there comes to be something to do for each task. A new task needs a line here, and one in `test_worker.KILLED`."""
