@@ -99,6 +99,7 @@ async def test_an_event_that_comes_before_the_purchases_answer_is_parked_and_tak
 ) -> None:
     intent = await an_intent(house, provider, await an_order(house.db))
     delivered = await the_answer(provider, intent)
+    assert delivered.iccid is not None
     await ears.hear(lifecycle(delivered.iccid.text, "DOWNLOADED", "10:00"))
     assert await ears.outcomes() == ["parked"]
     esim, _ = await record_answer(house.db, house.vault, intent, provider.name, delivered)
@@ -113,6 +114,7 @@ async def test_an_event_whose_job_runs_after_the_delivery_finds_its_esim(
 ) -> None:
     intent = await an_intent(house, provider, await an_order(house.db))
     delivered = await the_answer(provider, intent)
+    assert delivered.iccid is not None
     await ears.receive(lifecycle(delivered.iccid.text, "DOWNLOADED", "10:00"))
     esim, _ = await record_answer(house.db, house.vault, intent, provider.name, delivered)
     await ears.work()
