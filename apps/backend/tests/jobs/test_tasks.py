@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from app import metrics
 from app.db import Database
 from app.house import House
+from app.jobs import queue_app
 from app.jobs.queue_app import MOST_RETRIES, build_queue_app
 from app.jobs.running import keep_working
 from app.mail import MailNotSent
@@ -112,8 +113,8 @@ async def worked_off(house: House, *, workers: int) -> None:
     """By so many workers at the same time, until nothing is left to do; a retry doesn't wait for its time."""
 
     async def work() -> None:
-        async with build_queue_app(house).open_async() as queue_app:
-            await queue_app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
+        async with build_queue_app(house).open_async() as opened:
+            await opened.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
 
     async def all_is_done() -> bool:
         async with house.db.begin() as connection:
@@ -202,6 +203,36 @@ async def test_a_job_that_is_given_up_is_counted_and_told_of_without_anything_pe
     [line] = [line for line in logs if line["event"] == "queue.job_failed"]
     assert (line["log_level"], line["task"], line["args"]) == ("error", "esims.provisioned", work.args)
     assert "ana@example.com" not in repr(line)
+
+
+async def test_the_job_after_a_delivery_takes_up_what_was_parked_whatever_becomes_of_the_mail(
+    mailing_house: House, mailbox: Mailbox
+) -> None:
+    work = await an_event_to_catch_up_with(mailing_house, mailbox)
+    mailbox.replies = ["451 not now"]
+    async with mailing_house.db.read() as connection:
+        esim_id = await connection.scalar(text("SELECT id FROM esim_profiles"))
+    job_id = await deferred(mailing_house.db, "esims.provisioned", {"esim_id": esim_id})
+    await worked_off(mailing_house, workers=1)
+    assert (await job_states(mailing_house.db))[job_id] == "succeeded"
+    assert await work.state() == work.done
+
+
+async def test_news_that_cannot_be_taken_up_keeps_no_mail_back(
+    mailing_house: House, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = await instructions_to_send(mailing_house, mailbox)
+    tries = 0
+
+    async def broken(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(queue_app, "catch_up", broken)
+    await worked_off(mailing_house, workers=1)
+    assert (tries, await work.state()) == (2, work.done)
 
 
 async def test_jobs_that_were_given_up_run_again_by_what_the_operations_page_says(
