@@ -32,7 +32,7 @@ class PlanTold:
 
 @dataclass(frozen=True, slots=True)
 class UsageTold:
-    """In megabytes, none of them negative and the total above 0. `percentage`: as the supplier measured it (51.27)."""
+    """In megabytes, none of them negative, the total a kilobyte at least. `percentage`: as the supplier measured it (51.27)."""
 
     used_mb: float
     total_mb: float

@@ -15,11 +15,15 @@ from app.services.news.apply import apply_event, catch_up, catch_up_all
 from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
 from tests.builders import an_order
+from tests.processes.programs import until
 from tests.services.esims.conftest import provider as provider
 from tests.services.esims.conftest import supplier as supplier
 from tests.services.esims.test_settling import an_intent, an_unknown, the_answer
 from tests.services.news.conftest import Ears, lifecycle, product, usage
 
+_WAITS_FOR_A_LOCK = text(
+    "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+)
 STRANGER = "8999912345678901237"
 
 
@@ -77,6 +81,25 @@ async def test_a_job_that_runs_again_and_two_at_once_tell_once(ears: Ears) -> No
     await asyncio.gather(*(apply_event(ears.house, event.id) for _ in range(5)))
     await apply_event(ears.house, event.id)
     assert await ears.told(esim_id) == [("profile_state_changed", "enabled")]
+
+
+async def test_who_comes_second_goes_by_what_the_first_has_written(ears: Ears) -> None:
+    esim_id, iccid = await ears.sold()
+    await ears.receive(lifecycle(iccid, "DOWNLOADED", "10:00"))
+    async with ears.house.db.begin() as connection:
+        await connection.execute(
+            text("UPDATE esim_profiles SET profile_state = 'enabled', profile_state_at = '2026-11-20T11:00Z'")
+        )
+        second = asyncio.create_task(ears.work())
+
+        async def waits() -> bool:
+            async with ears.house.db.read() as another:
+                return bool(await another.scalar(_WAITS_FOR_A_LOCK))
+
+        await until(waits)
+    await second
+    assert (await ears.states(esim_id))[0] == "enabled"
+    assert await ears.outcomes() == ["older"]
 
 
 async def test_what_waits_is_applied_by_the_providers_time(ears: Ears) -> None:

@@ -6,7 +6,7 @@ import json
 from sqlalchemy import select, text
 
 from app.models import ReceivedEvent
-from app.services.news.on_file import event_in_full
+from app.services.news.on_file import event_in_full, list_events
 from tests.services.news.conftest import Ears, lifecycle, usage
 
 ICCID = "8999900000000000003"
@@ -67,6 +67,16 @@ async def test_the_same_event_many_times_at_once_is_stored_once(ears: Ears) -> N
     taken = await asyncio.gather(*(ears.receive(lifecycle(ICCID, "ENABLED", "10:00")) for _ in range(30)))
     assert taken.count(True) == 1
     assert len(await jobs(ears)) == 1
+
+
+async def test_times_at_the_ends_of_time_can_be_listed_by_a_server_in_any_zone(ears: Ears) -> None:
+    for time in ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2026-11-20T10:00:00Z"):
+        assert await ears.receive(lifecycle(ICCID, "ENABLED", time))
+    for zone in ("Asia/Tokyo", "America/Lima"):
+        async with ears.house.db.begin() as connection:
+            await connection.execute(text(f"SET LOCAL timezone = '{zone}'"))
+            listed = [event.at for event in await list_events(connection)]
+        assert [at and at.year for at in listed] == [2026, None, None]
 
 
 async def test_what_is_no_event_is_kept_too(ears: Ears) -> None:

@@ -26,8 +26,8 @@ from app.services.esim_providers.events import (
 )
 
 _SHORTEST_SECRET = 16
-_MOST_MB = 1e9
-"""A petabyte: no plan has more."""
+_LEAST_TOTAL_MB, _MOST_MB = 0.001, 1e9
+"""From a kilobyte to a petabyte: no plan has less or more."""
 
 _MOST_PERCENT = 1000
 _WORD = re.compile("[A-Z][A-Z0-9_]{0,63}")
@@ -142,7 +142,7 @@ def _read_plan(members: dict[str, Any], warnings: list[str]) -> News | None:
 
 def _read_usage(members: dict[str, Any], warnings: list[str]) -> News | None:
     used, total = (reading.read_number(members.get(name)) for name in ("data_consumed", "data_total"))
-    if used is None or total is None or not 0 <= used <= _MOST_MB or not 0 < total <= _MOST_MB:
+    if used is None or total is None or not 0 <= used <= _MOST_MB or not _LEAST_TOTAL_MB <= total <= _MOST_MB:
         warnings.append("usage-unreadable")
         return None
     percentage = reading.read_number(members.get("percentage_consumed"))
