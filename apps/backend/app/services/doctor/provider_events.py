@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from app.house import House
 from app.services.doctor.findings import Finding, by_hand, failed_when, passed
-from app.services.esim_providers import EventSource, event_source, get_esim_provider
+from app.services.esim_providers import EsimProvider, EventSource, event_source, get_esim_provider
 from app.services.news.on_file import PARKED_FOR, hearsay_of
 from app.settings import Settings, is_loopback
 
@@ -20,7 +20,7 @@ async def check_webhooks(house: House) -> list[Finding]:
         return []
     async with house.db.read() as connection:
         heard = await hearsay_of(connection, provider.name)
-    trouble = _trouble(house.settings, source, is_live=provider.is_live, is_ours=_is_here(provider.base_url))
+    trouble = _trouble(house.settings, source, provider)
     if trouble is not None:
         line = trouble
     elif heard.last_at is None:
@@ -30,30 +30,25 @@ async def check_webhooks(house: House) -> list[Finding]:
     return [line, _parked(heard.parked)]
 
 
-def _trouble(settings: Settings, source: EventSource, *, is_live: bool, is_ours: bool) -> Finding | None:
-    """
-    Args:
-        is_ours: the provider's address is on this machine (the sandbox): then it reaches whatever is here, too.
-    """
+def _trouble(settings: Settings, source: EventSource, provider: EsimProvider) -> Finding | None:
     portal = source.portal
+    # A provider on this machine (the sandbox) reaches whatever is here, and there is nobody to keep out.
+    is_here = is_loopback(urlsplit(provider.base_url or "").hostname or "")
+    is_defect = provider.is_live and not is_here
     if not portal.has_secret:
         detail = f"{portal.secret_setting} isn't set, so {source.name}'s webhooks are refused: what the handset does isn't known"
         to_do = f"set it (`openssl rand -hex 32` makes one) on all servers; then {_portal(settings, source)}"
         return by_hand(_LINE, detail, to_do)
     if portal.is_guessable:
         detail = f"{portal.secret_setting} is so short that it can be guessed"
-        return failed_when(is_live, _LINE, detail, "`openssl rand -hex 32` makes one; the portal must have the same")
+        return failed_when(is_defect, _LINE, detail, "`openssl rand -hex 32` makes one; the portal must have the same")
     url = urlsplit(settings.public_url or "")
-    if is_ours or (url.scheme == "https" and not is_loopback(url.hostname or "")):
+    if is_here or (url.scheme == "https" and not is_loopback(url.hostname or "")):
         return None
     detail = f"{source.name} can't reach {settings.public_url or 'us while PUBLIC_URL is unset'}"
     return failed_when(
-        is_live, _LINE, detail, "set PUBLIC_URL=https://… to the address under which the world reaches Tribi"
+        is_defect, _LINE, detail, "set PUBLIC_URL=https://… to the address under which the world reaches Tribi"
     )
-
-
-def _is_here(base_url: str | None) -> bool:
-    return base_url is not None and is_loopback(urlsplit(base_url).hostname or "")
 
 
 def _portal(settings: Settings, source: EventSource) -> str:

@@ -63,6 +63,8 @@ async def test_what_is_set_must_be_a_secret_and_an_address_that_they_can_reach(
 async def test_a_sandbox_on_this_machine_reaches_what_is_here(live: Live) -> None:
     line = (await looked_at(live("http://127.0.0.1:9000", connected_you_webhook_secret=SECRET)))["provider-webhooks"]
     assert (line.result.value, line.detail) == ("by hand", "the secret is set; none has come yet")
+    guessable = live("http://127.0.0.1:9000", connected_you_webhook_secret=SecretStr("sandbox-secret"))
+    assert (await looked_at(guessable))["provider-webhooks"].result.value == "by hand"
 
 
 async def test_once_one_has_come_it_passes(live: Live) -> None:
