@@ -34,12 +34,16 @@ class Tag(StrEnum):
     ESIM_RESOLVED_NOT_ISSUED = "esims.resolved_not_issued"
     ESIM_VIEWED = "esims.viewed"
     ESIM_FORGOTTEN = "esims.forgotten"
+    ESIM_PROFILE_STATE_CHANGED = "esims.profile_state_changed"
+    ESIM_PLAN_STATE_CHANGED = "esims.plan_state_changed"
+    ESIM_USAGE_TOLD = "esims.usage_told"
     INSTALLATION_HELD = "installation.held"
     INSTALLATION_RECOVERED = "installation.recovered"
     CIRCUIT_OPENED = "providers.circuit_opened"
     CIRCUIT_CLOSED = "providers.circuit_closed"
     PROVIDER_PAUSED = "providers.paused"
     PROVIDER_RESUMED = "providers.resumed"
+    PROVIDER_EVENTS_VIEWED = "providers.events_viewed"
     ENCRYPTION_KEY_ROTATED = "secrets.rotated"
     ENCRYPTION_KEY_FORGOTTEN = "secrets.key_forgotten"
 
@@ -64,7 +68,7 @@ def entry(
 ) -> dict[str, Any]:
     """
     Args:
-        actor: `key:<id>`, `cli:<login name>` or SYSTEM.
+        actor: `key:<id>`, `cli:<login name>`, `provider:<name>` or SYSTEM.
         subject_type: a table's name.
         details: JSON values; never a code, a number of a card or an address.
     """

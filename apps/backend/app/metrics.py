@@ -71,6 +71,24 @@ HELD = Gauge(
 JOURNAL_FAILURES = Counter(
     "tribi_journal_failures", "Orders that were not sent because the intent journal could not be written to: an alarm."
 )
+PROVIDER_EVENTS = Counter(
+    "tribi_provider_events", "Webhooks of a provider that were taken: stored, or a duplicate.", ["provider", "result"]
+)
+PROVIDER_EVENTS_REFUSED = Counter(
+    "tribi_provider_events_refused",
+    "Webhooks that were not taken for the provider's, by why: an alarm.",
+    ["provider", "reason"],
+)
+PROVIDER_NEWS = Counter(
+    "tribi_provider_news",
+    "Events of a provider that were looked at: applied, older, parked or odd.",
+    ["provider", "outcome"],
+)
+PROVIDER_EVENTS_PARKED = Gauge(
+    "tribi_provider_events_parked",
+    "Events about eSIMs that are not ours an hour after they came: an alarm, unless others share the account.",
+    multiprocess_mode="mostrecent",
+)
 JOBS_FAILED = Counter("tribi_jobs_failed", "Background jobs given up after their last retry: an alarm.", ["task"])
 SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
 

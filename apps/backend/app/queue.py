@@ -33,6 +33,7 @@ class Job(StrEnum):
     """
 
     ESIM_PROVISIONED = "esims.provisioned"
+    PROVIDER_EVENT_RECEIVED = "providers.event_received"
 
 
 # procrastinate's own SQL function, called on our connection: one round trip, and the job commits with the act.

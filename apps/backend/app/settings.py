@@ -8,6 +8,7 @@ What cannot be stops the start with one line per mistake.
 import base64
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,6 +133,12 @@ def _header_value(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _header_name(text: str) -> str:
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text):  # a token of RFC 9110 section 5.6.2
+        raise ValueError("must be the name of an HTTP header, such as x-webhook-secret")
+    return text.lower()
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ProviderName = Annotated[Literal["LOCAL", "CONNECTED_YOU"], BeforeValidator(_upper)]
 
@@ -152,6 +159,8 @@ class Settings(BaseSettings):
     connected_you_dry_run: bool = True
     connected_you_unknown_outcome: Annotated[Literal["hold", "replay"], BeforeValidator(_lower)] = "hold"
     connected_you_replay_hours: Annotated[float, Field(gt=0, le=24 * 365)] = 24
+    connected_you_webhook_header: Annotated[str, AfterValidator(_header_name)] = "x-webhook-secret"
+    connected_you_webhook_secret: Annotated[SecretStr, AfterValidator(_header_value)] | None = None
 
     activation_wait_seconds: Annotated[float, Field(gt=0, le=600)] | None = None
     provider_max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -249,7 +258,13 @@ class Settings(BaseSettings):
 
     def secrets(self) -> tuple[str, ...]:
         """What must never reach a log, whatever it looks like."""
-        held = [self.connected_you_api_key, self.encryption_key, self.database_url, self.smtp_url]
+        held = [
+            self.connected_you_api_key,
+            self.connected_you_webhook_secret,
+            self.encryption_key,
+            self.database_url,
+            self.smtp_url,
+        ]
         values = [value.get_secret_value() for value in held if value is not None]
         if self.database_url is not None:
             values.append(str(_libpq_parts(self.database_url).get("password") or ""))

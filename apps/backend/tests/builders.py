@@ -1,14 +1,19 @@
 """Valid things, made with one call; a test names only what it is about."""
 
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import insert, text, update
 
 from app.db import Database
 from app.models import Order, Plan, PlanCode
 from app.services.accounts.keys import create_key
+from app.services.esims.answer import code_values
 from app.services.orders.place import NewOrder, place_order
+from app.values.activation_code import ActivationCode
+from app.values.iccid import Iccid
+from app.vault import Vault
 
 _numbers = count(1)
 
@@ -70,3 +75,26 @@ async def an_order(
         if status != "paid":
             await connection.execute(update(Order).where(Order.id == placed.order_id).values(status=status))
     return placed.order_id
+
+
+_PROFILES = text("SELECT order_id, id FROM esim_profiles WHERE order_id = ANY(:order_ids)")
+_DELIVER = text(
+    "UPDATE esim_profiles SET status = 'provisioned', provisioned_at = now(), plan_state = 'not_started',"
+    " activation_code = :activation_code, activation_code_fingerprint = :activation_code_fingerprint,"
+    " iccid = :iccid, iccid_fingerprint = :iccid_fingerprint WHERE id = :profile_id"
+)
+
+
+async def provisioned(db: Database, vault: Vault, order_ids: Sequence[int]) -> list[str]:
+    """These orders have their eSIMs, without a provider. Returns the ICCIDs."""
+    iccids = [Iccid.make(f"89999{order_id:013d}") for order_id in order_ids]
+    async with db.begin() as connection:
+        rows = await connection.execute(_PROFILES, {"order_ids": list(order_ids)})
+        profile_ids = {row.order_id: row.id for row in rows}
+        values = [
+            code_values(vault, profile_ids[order_id], ActivationCode.make("SMDP.EXAMPLE.COM", f"A{order_id}"), iccid)
+            | {"profile_id": profile_ids[order_id]}
+            for order_id, iccid in zip(order_ids, iccids, strict=True)
+        ]
+        await connection.execute(_DELIVER, values)
+    return [iccid.text for iccid in iccids]

@@ -339,6 +339,7 @@ BASE: LiteralString = """
         VALUES (1, 2, 'LOCAL', false, 'order-2', 'sealed', 'system', now());
     INSERT INTO outgoing_mails (profile_id, kind) VALUES (1, 'instructions');
     INSERT INTO installation (id, fingerprint_key) VALUES (1, 'sealed');
+    INSERT INTO provider_events (provider, fingerprint, body) VALUES ('CONNECTED_YOU', 'event', 'sealed');
     INSERT INTO provider_states (provider) VALUES ('CONNECTED_YOU');
     SELECT setval(format('%I_id_seq', name), 100) FROM unnest(ARRAY['service_keys', 'esim_profiles', 'provisioning_attempts']) name;
 """
@@ -398,6 +399,15 @@ REFUSED: list[tuple[str, LiteralString]] = [
     ("ck_outgoing_mails_kind", "UPDATE outgoing_mails SET kind = 'advertising'"),
     ("ck_outgoing_mails_one_ending", "UPDATE outgoing_mails SET sent_at = now(), refused_at = now()"),
     ("ck_installation_one_row", "INSERT INTO installation (id, fingerprint_key) VALUES (2, 'sealed')"),
+    # an event is there once; what was applied says to whose eSIM
+    (
+        "uq_provider_events_provider_fingerprint",
+        "INSERT INTO provider_events (provider, fingerprint, body) VALUES ('CONNECTED_YOU', 'event', 'sealed')",
+    ),
+    ("ck_provider_events_outcome", "UPDATE provider_events SET outcome = 'lost', settled_at = now()"),
+    ("ck_provider_events_settled_has_outcome", "UPDATE provider_events SET outcome = 'parked'"),
+    ("ck_provider_events_settled_has_outcome", "UPDATE provider_events SET settled_at = now()"),
+    ("ck_provider_events_applied_has_profile", "UPDATE provider_events SET outcome = 'older', settled_at = now()"),
     # an open circuit says why, and when it is probed
     ("ck_provider_states_open_circuit_is_whole", "UPDATE provider_states SET circuit_opened_at = now()"),
     ("ck_provider_states_open_circuit_is_whole", "UPDATE provider_states SET circuit_reason = 'provider-refused'"),

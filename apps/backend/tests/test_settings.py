@@ -186,6 +186,8 @@ def test_the_defaults_are_the_designs() -> None:
         "connected_you_allow_http": False,
         "connected_you_unknown_outcome": "hold",
         "connected_you_replay_hours": 24,
+        "connected_you_webhook_header": "x-webhook-secret",
+        "connected_you_webhook_secret": None,
         "activation_wait_seconds": None,
         "provider_max_concurrency": 1000,
         "provider_circuit_failures": 20,

@@ -12,6 +12,7 @@ from app.api.access import Office, UnsettledOffice
 from app.errors import DatabaseUnavailable, PausedBy
 from app.services.esims.pause import Obstacle, Outlook, outlook
 from app.services.esims.stuck import count_stuck
+from app.services.news.on_file import count_parked
 from app.shapes import rfc3339
 
 router = APIRouter(tags=["platform"])
@@ -104,6 +105,8 @@ async def prometheus(office: UnsettledOffice) -> Response:
         async with office.house.db.read() as connection:
             stuck = await count_stuck(connection)
             ahead = await _outlook(office, connection)
+            parked = await count_parked(connection)
+        metrics.PROVIDER_EVENTS_PARKED.set(parked)
         metrics.HELD.set(PausedBy.HELD in ahead.paused_by)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)
         metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)

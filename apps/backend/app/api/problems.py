@@ -23,7 +23,7 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 class TooLarge(TribiError):
     code = "too-large"
     title = "The request is too large"
-    meaning = "A request's body may hold 64 KiB at most. Send less."
+    meaning = "A request's body may hold 64 KiB at most (a provider's webhook 1 MiB). Send less."
     http_status = 413
 
 

@@ -20,6 +20,8 @@ from app.api.problems import InternalError, TooLarge, problem_reply
 from app.gate import Lane, lane
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_WEBHOOK_BYTES = 1024 * 1024
+_WEBHOOKS = "/api/webhooks/"
 _MOST_DISCARDED_BYTES = 32 * 1024 * 1024
 """So much of a body that is too large is read and thrown away, so that its sender gets to read the answer."""
 
@@ -60,7 +62,7 @@ class Shell:
             scope = {**scope, "method": "GET"}
         lane.set(Lane.LOOK if scope["method"] == "GET" else Lane.REST)
         with bound_contextvars(request_id=request_id):
-            await self._answer(scope, _LimitedBody(receive), send, request_id, method)
+            await self._answer(scope, _LimitedBody(receive, _most_bytes(scope)), send, request_id, method)
 
     async def _answer(self, scope: Scope, body: "_LimitedBody", send: Send, request_id: str, method: str) -> None:
         started = time.perf_counter()
@@ -79,7 +81,7 @@ class Shell:
             await send(message)
 
         try:
-            if _declared_length(scope) > MAX_BODY_BYTES:
+            if _declared_length(scope) > body.most_bytes:
                 if "expect" not in Headers(scope=scope):
                     await body.discard()
                 await problem_reply(TooLarge(), scope["path"])(scope, body.receive, send_with_headers)
@@ -110,15 +112,21 @@ def _route(scope: Scope) -> str:
     return getattr(scope.get("route"), "path_format", "unknown")
 
 
+def _most_bytes(scope: Scope) -> int:
+    """How much a request's body may hold: providers' webhooks aren't ours to shape."""
+    return MAX_WEBHOOK_BYTES if scope["path"].startswith(_WEBHOOKS) else MAX_BODY_BYTES
+
+
 def _declared_length(scope: Scope) -> int:
     text = Headers(scope=scope).get("content-length", "0")
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
 class _LimitedBody:
-    """A request's body, of at most MAX_BODY_BYTES, whether or not it declares its length."""
+    """A request's body, of at most so many bytes, whether or not it declares its length."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
         self._receive = receive
         self._received = 0
 
@@ -129,7 +137,7 @@ class _LimitedBody:
         """
         message = await self._receive()
         self._received += len(message.get("body", b""))
-        if self._received > MAX_BODY_BYTES:
+        if self._received > self.most_bytes:
             if message.get("more_body"):
                 await self.discard()
             raise TooLarge

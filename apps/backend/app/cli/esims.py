@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from app.cli.office import GREATEST_ID, Json, actor, csv_bytes, plain, print_json, print_table, run
+from app.cli.provider_events import event_shape
 
 if TYPE_CHECKING:
     from app.house import House
@@ -60,29 +61,32 @@ def list_(
 
 @app.command()
 def show(esim_id: EsimId, json: Json = False) -> None:
-    """Show an eSIM with its attempts and every word of the provider. That you looked is on the audit trail."""
+    """Show an eSIM with its attempts, every word of the provider and its news. That you looked is on the audit trail."""
     from app.services.esims.dossier import dossier_of
+    from app.services.news.on_file import list_events
     from app.shapes import esim_shape, public_url
 
     async def work(house: "House") -> dict[str, Any]:
         async with house.db.begin() as connection:
             dossier = await dossier_of(connection, house.vault, esim_id)
+            news = [event_shape(event) for event in await list_events(connection, esim_id=esim_id)]
             await _note_look(connection, esim_id, 1)
         shown = esim_shape(dossier.esim, public_url(house.settings)).model_dump(mode="json")
-        return shown | {"provider_payload": dossier.provider_payload, "attempts": dossier.attempts}
+        return shown | {"provider_payload": dossier.provider_payload, "attempts": dossier.attempts, "news": news}
 
     shown = run(work)
     if json:
         print_json(shown)
         return
     for name, value in shown.items():
-        if name != "attempts":
+        if name not in {"attempts", "news"}:
             typer.echo(f"{name + ':':<28}{plain(value)}")
-    for attempt in shown["attempts"]:
-        typer.echo(f"attempt {attempt['id']}")
-        for name, value in attempt.items():
-            if name != "id":
-                typer.echo(f"  {name + ':':<26}{plain(value)}")
+    for title, name in (("attempt", "attempts"), ("event", "news")):
+        for one in shown[name]:
+            typer.echo(f"{title} {one['id']}")
+            for member, value in one.items():
+                if member != "id":
+                    typer.echo(f"  {member + ':':<26}{plain(value)}")
 
 
 @app.command()

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from app.cli import provider_events
 from app.cli.office import Json, actor, print_json, print_table, run
 
 if TYPE_CHECKING:
@@ -12,8 +13,10 @@ if TYPE_CHECKING:
     from app.services.esims.spend import Caps, Spent
 
 app = typer.Typer(
-    help="eSIM providers: whether orders go out to them; stop that, and let it go on.", no_args_is_help=True
+    help="eSIM providers: whether orders go out to them; stop that, and let it go on; and what they tell.",
+    no_args_is_help=True,
 )
+provider_events.register(app)
 
 Name = Annotated[str, typer.Argument(metavar="PROVIDER", help="connected_you or local.")]
 

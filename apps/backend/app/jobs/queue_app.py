@@ -13,6 +13,7 @@ from app import metrics
 from app.house import House
 from app.queue import EARLIER_QUEUE, Job
 from app.services.esims.announce import announce_provisioned
+from app.services.news.apply import apply_event, catch_up, catch_up_all
 
 MOST_RETRIES = 36
 _LONGEST_PAUSE_S = 3600
@@ -21,6 +22,7 @@ _AWAY_AFTER_S = 5
 
 _FINISHED_JOBS_KEPT_HOURS = 7 * 24
 _TIDY = "queue.tidy"
+_CATCH_UP = "providers.events_catch_up"
 
 log = structlog.get_logger()
 
@@ -65,7 +67,20 @@ def build_queue_app(house: House) -> procrastinate.App:
 
     @app.task(name=Job.ESIM_PROVISIONED.value, queue=Job.ESIM_PROVISIONED.value, retry=retry)
     async def esim_provisioned(esim_id: int) -> None:
-        await announce_provisioned(house, esim_id)
+        try:
+            await catch_up(house, esim_id)  # what came before the answer to the purchase
+        finally:
+            await announce_provisioned(house, esim_id)
+
+    @app.task(name=Job.PROVIDER_EVENT_RECEIVED.value, queue=Job.PROVIDER_EVENT_RECEIVED.value, retry=retry)
+    async def provider_event_received(event_id: int) -> None:
+        await apply_event(house, event_id)
+
+    @app.periodic(cron="*/5 * * * *")
+    @app.task(name=_CATCH_UP, queue=_CATCH_UP, retry=retry)
+    async def events_catch_up(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        """What the job above missed: while releases run side by side, an older worker does it."""
+        await catch_up_all(house)
 
     @app.periodic(cron="17 3 * * *")
     @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)

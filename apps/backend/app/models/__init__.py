@@ -5,6 +5,7 @@ from app.models.accounts import ServiceKey
 from app.models.audit import AuditEntry
 from app.models.catalogue import Plan, PlanCode
 from app.models.esims import EsimProfile, ProvisioningAttempt
+from app.models.events import ReceivedEvent
 from app.models.installation import EncryptionKey, Installation, ProviderState
 from app.models.mail import OutgoingMail
 from app.models.orders import IdempotencyKey, Order
@@ -24,5 +25,6 @@ __all__ = [
     "PlanCode",
     "ProviderState",
     "ProvisioningAttempt",
+    "ReceivedEvent",
     "ServiceKey",
 ]

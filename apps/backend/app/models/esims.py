@@ -74,10 +74,15 @@ class EsimProfile(Base):
     """The last body that the provider sent, of whatever class."""
     warnings: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
     profile_state: Mapped[String | None]
+    profile_state_at: Mapped[Instant | None]
+    """The provider's time of the newest event of this axis; older ones change nothing."""
     plan_state: Mapped[String | None]
+    plan_state_at: Mapped[Instant | None]
+    """The same of that axis."""
     data_used_mb: Mapped[float | None]
     data_total_mb: Mapped[float | None]
     usage_at: Mapped[Instant | None]
+    """The provider's time of the newest usage."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 

@@ -19,6 +19,7 @@ WARNINGS: Final[dict[str, str]] = {
 }
 """Every warning code that `Iccid.read` gives, with its explanation for staff."""
 
+_SEEN_LENGTHS = range(18, 23)
 _MAX_UNREADABLE = 64  # characters kept of what is no number; the provider's whole answer is on file anyway
 _GROUPED = re.compile(r"[0-9]+(?:[ -][0-9]+)*[Ff]?")
 
@@ -73,6 +74,14 @@ class Iccid:
         if re.fullmatch(r"89[0-9]{15,16}", body) is None:
             raise ValueError("The body of an ICCID is 89 and 15 or 16 more digits.")
         return cls.read(body + luhn_digit(body))
+
+    @property
+    def identity(self) -> str | None:
+        """
+        The digits, where they can name one profile; None for what isn't of a length seen in the wild (18 to 22 digits): "n/a", "0"
+        or 10 to the 30th in place of an ICCID says nothing about whose it is.
+        """
+        return self.digits if self.digits and len(self.digits) in _SEEN_LENGTHS else None
 
     @property
     def is_valid(self) -> bool:

@@ -68,16 +68,20 @@ class Line(asyncio.Protocol):
         Raises:
             ConnectionError: it is broken already; nothing was written.
         """
-        assert self._answer is None, "one request at a time"
-        if self._transport is None or self._transport.is_closing():
-            raise ConnectionResetError("the connection is broken")
-        self._answer = asyncio.get_running_loop().create_future()
         body = b"" if said is None else json.dumps(said).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\nAuthorization: Bearer {bearer}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{extra}\r\n"
         )
-        self._transport.write(head.encode() + body)
+        return self.send_raw(head.encode() + body)
+
+    def send_raw(self, request: bytes) -> asyncio.Future[Heard]:
+        """The same with a whole request as it shall go over the wire, even if it is none."""
+        assert self._answer is None, "one request at a time"
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError("the connection is broken")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
         return self._answer
 
     async def ask(self, method: str, path: str, bearer: str, said: object = None, extra: str = "") -> Heard:

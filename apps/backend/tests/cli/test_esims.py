@@ -113,7 +113,7 @@ def test_show_json_has_attempts_and_every_word_of_the_provider_and_is_on_the_aud
     done = tribi(database_url, "esims", "show", str(stock.provisioned.id), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     shown = json.loads(done.stdout)
-    assert set(shown) == {*EsimShape.model_fields, "attempts", "provider_payload"}
+    assert set(shown) == {*EsimShape.model_fields, "attempts", "provider_payload", "news"}
     assert shown["provider_payload"]["dry_run"] is True
     assert shown["provider_payload"]["data"]["iccid"] == stock.provisioned.iccid
     [attempt] = shown["attempts"]

@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from app import metrics
 from app.db import Database
 from app.house import House
+from app.jobs import queue_app
 from app.jobs.queue_app import MOST_RETRIES, build_queue_app
 from app.jobs.running import keep_working
 from app.mail import MailNotSent
@@ -25,10 +26,11 @@ from app.queue import EARLIER_QUEUE
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.settings import BACKEND_DIR
-from tests.builders import an_order
+from tests.builders import an_order, provisioned
 from tests.jobs.queue_rows import an_old_job, deferred, job_states
 from tests.mailbox import Mailbox, a_mail_server
 from tests.processes.programs import until
+from tests.services.news.conftest import Ears, lifecycle
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,31 @@ async def old_jobs_to_remove(house: House, _: Mailbox) -> Work:
     return Work({"timestamp": 0}, left, kept)
 
 
+async def an_event_to_look_at(house: House, _: Mailbox) -> Work:
+    ears = Ears(house)
+    esim_id, iccid = await ears.sold()
+    await ears.receive(lifecycle(iccid, "ENABLED", "10:00"))
+    [event] = await ears.events()
+    return Work({"event_id": event.id}, lambda: ears.told(esim_id), [("profile_state_changed", "enabled")])
+
+
+async def an_event_to_catch_up_with(house: House, _: Mailbox) -> Work:
+    """Parked, and then its eSIM turned up without anybody's looking."""
+    ears = Ears(house)
+    order_id = await an_order(house.db)
+    [iccid] = await provisioned(house.db, house.vault, [order_id])
+    async with house.db.begin() as connection:
+        await connection.execute(text("UPDATE esim_profiles SET provider = 'LOCAL'"))
+    await ears.hear(lifecycle(iccid, "ENABLED", "10:00"))
+    async with house.db.begin() as connection:
+        esim_id = await connection.scalar(text("UPDATE esim_profiles SET provider = 'CONNECTED_YOU' RETURNING id"))
+    return Work({"timestamp": 0}, lambda: ears.told(esim_id), [("profile_state_changed", "enabled")])
+
+
 TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
     "esims.provisioned": instructions_to_send,
+    "providers.event_received": an_event_to_look_at,
+    "providers.events_catch_up": an_event_to_catch_up_with,
     "queue.tidy": old_jobs_to_remove,
 }
 """How there comes to be something to do for each task. A new task needs a line here, and one in `test_worker.KILLED`."""
@@ -88,8 +113,8 @@ async def worked_off(house: House, *, workers: int) -> None:
     """By so many workers at the same time, until nothing is left to do; a retry doesn't wait for its time."""
 
     async def work() -> None:
-        async with build_queue_app(house).open_async() as queue_app:
-            await queue_app.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
+        async with build_queue_app(house).open_async() as opened:
+            await opened.run_worker_async(wait=False, install_signal_handlers=False, listen_notify=False)
 
     async def all_is_done() -> bool:
         async with house.db.begin() as connection:
@@ -178,6 +203,36 @@ async def test_a_job_that_is_given_up_is_counted_and_told_of_without_anything_pe
     [line] = [line for line in logs if line["event"] == "queue.job_failed"]
     assert (line["log_level"], line["task"], line["args"]) == ("error", "esims.provisioned", work.args)
     assert "ana@example.com" not in repr(line)
+
+
+async def test_the_job_after_a_delivery_takes_up_what_was_parked_whatever_becomes_of_the_mail(
+    mailing_house: House, mailbox: Mailbox
+) -> None:
+    work = await an_event_to_catch_up_with(mailing_house, mailbox)
+    mailbox.replies = ["451 not now"]
+    async with mailing_house.db.read() as connection:
+        esim_id = await connection.scalar(text("SELECT id FROM esim_profiles"))
+    job_id = await deferred(mailing_house.db, "esims.provisioned", {"esim_id": esim_id})
+    await worked_off(mailing_house, workers=1)
+    assert (await job_states(mailing_house.db))[job_id] == "succeeded"
+    assert await work.state() == work.done
+
+
+async def test_news_that_cannot_be_taken_up_keeps_no_mail_back(
+    mailing_house: House, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = await instructions_to_send(mailing_house, mailbox)
+    tries = 0
+
+    async def broken(*_: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(queue_app, "catch_up", broken)
+    await worked_off(mailing_house, workers=1)
+    assert (tries, await work.state()) == (2, work.done)
 
 
 async def test_jobs_that_were_given_up_run_again_by_what_the_operations_page_says(

@@ -32,6 +32,7 @@ API_KEY = "canary/api+key=of&ours"
 PARTNER_ID = "canary-partner-4711"
 EMAIL = "zoe.o'canary+tag@example.com"
 NAME = 'Zoë "Canary" O\'Traveller'
+WEBHOOK_SECRET = "canary-webhook/secret+of=ours"
 PASSWORD = "canary%2Fpass%40word"  # as the URL writes it
 
 P = TypeVar("P", bound=Program)
@@ -228,7 +229,7 @@ class Installation:
     # --- the end
 
     def canaries(self) -> Iterable[str]:
-        yield from (API_KEY, PARTNER_ID, EMAIL, NAME, PASSWORD, KEY)
+        yield from (API_KEY, PARTNER_ID, WEBHOOK_SECRET, EMAIL, NAME, PASSWORD, KEY)
         if self.secret:
             yield self.secret
         for line in read_ledger(self.ledger):
@@ -290,6 +291,7 @@ async def a_site(folder: Path, database_url: str, *of_the_stand_in: str) -> Asyn
             "CONNECTED_YOU_BASE_URL": supplier.url,
             "CONNECTED_YOU_API_KEY": API_KEY,
             "CONNECTED_YOU_PARTNER_ID": PARTNER_ID,
+            "CONNECTED_YOU_WEBHOOK_SECRET": WEBHOOK_SECRET,
             "DATABASE_URL": with_password(database_url),
             "ENCRYPTION_KEY": KEY,
             "TRIBI_DATA_DIR": str(folder / "data"),

@@ -16,11 +16,13 @@ from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.settings import Settings as AppSettings
 from app.vault import Keyring
+from tests.builders import provisioned
 from tests.conftest import KEY
 from tests.jobs.queue_rows import an_old_job, deferred, job_states
 from tests.jobs.test_tasks import TASKS
 from tests.processes.installations import API_KEY, PARTNER_ID, Installation
 from tests.processes.programs import Settings, until
+from tests.services.news.conftest import Ears, lifecycle
 
 _JOB = text(
     "SELECT status::text FROM procrastinate_jobs"
@@ -30,6 +32,10 @@ _CLAIMED = text("SELECT count(*) FROM outgoing_mails WHERE sent_at IS NULL AND l
 _WAITS_FOR_A_LOCK = text(
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'tribi-jobs' AND wait_event_type = 'Lock'"
+)
+_WORK_WAITS_FOR_A_LOCK = text(
+    "SELECT count(*) FROM pg_stat_activity"
+    " WHERE datname = current_database() AND application_name = 'tribi' AND wait_event_type = 'Lock'"
 )
 _SILENT = text("UPDATE procrastinate_workers SET last_heartbeat = now() - make_interval(secs => :for_s)")
 
@@ -122,8 +128,40 @@ async def old_jobs(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
         yield {}, Begun(await deferred(site.db, "queue.tidy", {"timestamp": 0}), _WAITS_FOR_A_LOCK, is_gone)
 
 
+@asynccontextmanager
+async def news(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
+    """Of an eSIM whose row is locked."""
+    house = House(AppSettings(esim_provider="CONNECTED_YOU"), site.db, Keyring.parse(KEY))
+    await house.settle()
+    ears = Ears(house)
+    order_id = await site.order()
+    [iccid] = await provisioned(site.db, house.vault, [order_id])
+    await ears.receive(lifecycle(iccid, "ENABLED", "10:00"))
+    esim_id = await site.esim_id(order_id)
+
+    async def is_told() -> bool:
+        return await ears.told(esim_id) == [("profile_state_changed", "enabled")]
+
+    async with site.db.begin() as connection:
+        await connection.execute(text("SELECT FROM esim_profiles WHERE id = :id FOR UPDATE"), {"id": esim_id})
+        yield {}, Begun(max(await job_states(site.db)), _WORK_WAITS_FOR_A_LOCK, is_told)
+
+
+@asynccontextmanager
+async def parked_news(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
+    """The same; its eSIM turned up, and nobody looked."""
+    async with news(site) as (settings, begun):
+        async with site.db.begin() as connection:
+            await connection.execute(text("DELETE FROM procrastinate_jobs"))
+            await connection.execute(text("UPDATE provider_events SET outcome = 'parked', settled_at = now()"))
+        job_id = await deferred(site.db, "providers.events_catch_up", {"timestamp": 0})
+        yield settings, Begun(job_id, begun.middle, begun.is_done)
+
+
 KILLED: dict[str, Callable[[Installation], AbstractAsyncContextManager[tuple[Settings, Begun]]]] = {
     "esims.provisioned": instructions,
+    "providers.event_received": news,
+    "providers.events_catch_up": parked_news,
     "queue.tidy": old_jobs,
 }
 """What keeps each task in its middle for as long as the context lasts."""

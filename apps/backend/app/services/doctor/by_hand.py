@@ -20,10 +20,6 @@ async def list_matters(settings: Settings) -> list[Finding]:
             else passed("unknown-outcome", "an order of unknown outcome waits for a person, and is never sent again")
         )
         matters.append(_order_numbers(settings.order_id_start, is_live=provider.is_live))
-    if provider.capabilities.has_events:
-        detail = "this version takes none: what the handset does and how much data is left is not known"
-        to_do = f"tell {provider.name} no address of ours yet; decide whether you can sell without"
-        matters.append(by_hand("provider-webhooks", detail, to_do))
     matters.append(
         by_hand(
             "backups",

@@ -18,6 +18,7 @@ from app.services.doctor import (
     orders,
     outside,
     provider,
+    provider_events,
     secret_files,
     spending,
     work,
@@ -66,6 +67,7 @@ CHECKS = (
     Check("orders", of_house=orders.check_orders),
     Check("provider-paused", of_house=spending.check_spending),
     Check("first-live-esim", of_house=spending.check_first_live),
+    Check("provider-webhooks", of_house=provider_events.check_webhooks),
     Check("by-hand", matters.list_matters),
 )
 

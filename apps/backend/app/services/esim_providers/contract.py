@@ -114,6 +114,7 @@ class Capabilities:
     delivers_later: bool = False
     """May answer `Accepted`."""
     has_events: bool = False
+    """Tells by webhook what becomes of its eSIMs (`events.py`)."""
     replay_window_s: float = 0
     """With `Dedupe.REPLAY`: how long after its attempt an order of unknown outcome may be sent again without being asked."""
 

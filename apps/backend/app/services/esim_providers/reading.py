@@ -5,6 +5,7 @@ that could be this order's can be had, the outcome is not known.
 """
 
 import json
+import math
 from typing import TypeGuard
 
 from app.services.esim_providers.contract import Answer
@@ -45,6 +46,14 @@ class _Number(str):
 def is_text(value: object) -> TypeGuard[str]:
     """Whether it was text in the JSON."""
     return isinstance(value, str) and not isinstance(value, _Number)
+
+
+def read_number(value: object) -> float | None:
+    """A number of the JSON; None where it was none, or none that a machine can hold."""
+    if not isinstance(value, _Number):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
 
 
 def read_reference(value: object, reference: str, warnings: list[str]) -> str | None:

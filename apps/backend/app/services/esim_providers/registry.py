@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 
-from app.services.esim_providers.connected_you import build_connected_you
+from app.services.esim_providers.connected_you import build_connected_you, build_connected_you_events
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esim_providers.connected_you.going_live import SHEET as CONNECTED_YOU_SHEET
 from app.services.esim_providers.contract import Capabilities, EsimProvider
+from app.services.esim_providers.events import EventSource
 from app.services.esim_providers.going_live import GoingLive
 from app.services.esim_providers.local import Local
 from app.settings import Settings, load_settings
@@ -14,6 +15,9 @@ _BUILDERS: dict[str, tuple[Capabilities, Callable[[Settings], EsimProvider]]] = 
     Local.name: (Local.capabilities, lambda _: Local()),
     ConnectedYou.name: (CAPABILITIES, build_connected_you),
 }
+_EVENT_SOURCES: dict[str, Callable[[Settings], EventSource]] = {ConnectedYou.name: build_connected_you_events}
+"""Of those that have events."""
+
 _SHEETS = {ConnectedYou.name: CONNECTED_YOU_SHEET}
 
 
@@ -32,6 +36,17 @@ def get_esim_provider(settings: Settings | None = None) -> EsimProvider:
 def provider_names() -> tuple[str, ...]:
     """All providers that there are, configured or not."""
     return tuple(_BUILDERS)
+
+
+def event_source(settings: Settings, provider: str) -> EventSource | None:
+    """
+    The events of any provider that there is, also of one that isn't chosen any more: what it has sold lives on.
+
+    Returns:
+        None where there is no such provider, or it has no events.
+    """
+    build = _EVENT_SOURCES.get(provider)
+    return build(settings) if build else None
 
 
 def plan_code_provider(settings: Settings) -> str | None:

@@ -31,9 +31,6 @@ from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
 from app.vault import Vault
 
-_ICCID_LENGTHS = range(18, 23)
-"""Digits, as seen in the wild."""
-
 _WITHIN_S = 30
 """A database that has said nothing for so long is away; storing twice is harmless."""
 
@@ -349,8 +346,7 @@ def _delivered_values(vault: Vault, profile_id: int, result: Delivered) -> dict[
 def code_values(vault: Vault, profile_id: int, code: ActivationCode, iccid: Iccid | None) -> dict[str, bytes | None]:
     """What an issued eSIM is known by, sealed for its profile, and the fingerprints that make it unique."""
     code_identity = code.identity
-    # "n/a", "0" or 10 to the 30th in place of an ICCID says nothing about who else holds it
-    iccid_identity = iccid.digits if iccid and iccid.digits and len(iccid.digits) in _ICCID_LENGTHS else None
+    iccid_identity = iccid.identity if iccid else None
     return {
         "activation_code": vault.seal_text(code.text, place_of("activation_code", profile_id)),
         "activation_code_fingerprint": vault.fingerprint("activation_code", code_identity) if code_identity else None,

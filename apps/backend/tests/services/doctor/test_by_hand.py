@@ -31,12 +31,6 @@ async def test_local_asks_nothing() -> None:
     assert results(await list_matters(Settings())) == {"backups": "by hand"}
 
 
-async def test_webhooks_are_a_matter_where_the_provider_has_some(settings: Settings) -> None:
-    line = by_name(await list_matters(settings))["provider-webhooks"]
-    assert line.result.value == "by hand"
-    assert line.detail.startswith("this version takes none")
-
-
 @pytest.mark.parametrize(("policy", "result"), [("hold", "passed"), ("replay", "by hand")])
 async def test_a_replay_has_to_be_promised_in_writing(settings: Settings, policy: str, result: str) -> None:
     chosen = settings.model_copy(update={"connected_you_unknown_outcome": policy})

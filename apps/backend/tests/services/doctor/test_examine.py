@@ -39,9 +39,10 @@ ALWAYS = [
     "provider-paused",
     "spend-cap",
     "first-live-esim",
+    "provider-webhooks",
+    "provider-news",
     "unknown-outcome",
     "order-numbers",
-    "provider-webhooks",
     "backups",
 ]
 

@@ -12,13 +12,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app
 from app.house import House
+from app.services.esim_providers import event_source
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims import answer, resolve
 from app.services.esims.answer import record_answer
 from app.services.esims.recover import sweep
 from app.services.esims.resolve import resolve_issued
+from app.services.news import receive
+from app.services.news.receive import receive_event
 from app.values.activation_code import ActivationCode
-from tests.builders import an_order
+from tests.builders import an_order, provisioned
 from tests.services.esims.conftest import on_file
 from tests.services.esims.test_settling import an_intent, an_unknown, deadline_passes, the_answer
 
@@ -48,10 +51,20 @@ async def a_persons_word(house: House, provider: ConnectedYou) -> tuple[int, Cal
     )
 
 
+async def an_event(house: House, provider: ConnectedYou) -> tuple[int, Callable[[], Awaitable[object]]]:
+    """About an eSIM that is there: so its order is looked at as after the others."""
+    order_id = await an_order(house.db)
+    [iccid] = await provisioned(house.db, house.vault, [order_id])
+    source = event_source(house.settings, provider.name)
+    assert source is not None
+    return order_id, lambda: receive_event(house.db, house.vault, source, f'{{"iccid": "{iccid}"}}'.encode())
+
+
 ACTS: dict[str, tuple[Act, Any]] = {
     "services/esims/answer.py:_record": (an_answer, answer),
     "services/esims/answer.py:_record_late": (a_late_answer, answer),
     "services/esims/resolve.py:resolve_issued": (a_persons_word, resolve),
+    "services/news/receive.py:_store": (an_event, receive),
 }
 """Who enqueues: how it is brought about, and the module in which it does so."""
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from app.services.esim_providers.connected_you.client import CAPABILITIES, ConnectedYou
 from app.services.esim_providers.connected_you.dry_run import DryRun
+from app.services.esim_providers.connected_you.events import ConnectedYouEvents
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esim_providers.contract import Dedupe
 from app.settings import Settings
@@ -26,3 +27,8 @@ def build_connected_you(settings: Settings) -> ConnectedYou:
         line=DryRun() if settings.connected_you_dry_run else Wire(api_key or "", settings.provider_timeout_s),
         capabilities=capabilities,
     )
+
+
+def build_connected_you_events(settings: Settings) -> ConnectedYouEvents:
+    secret = settings.connected_you_webhook_secret
+    return ConnectedYouEvents(settings.connected_you_webhook_header, secret.get_secret_value() if secret else None)

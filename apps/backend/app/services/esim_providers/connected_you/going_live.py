@@ -111,7 +111,7 @@ SHEET = GoingLive(
         OpenQuestion(
             "webhooks",
             "Are webhooks sent again when we were away, and from which addresses?",
-            "your reverse proxy's list of senders; this version takes no webhooks",
+            "your reverse proxy's list of senders; docs/providers/connected_you.md (what to do after an outage)",
         ),
         OpenQuestion(
             "their-mails",
