@@ -13,6 +13,7 @@ _OURS = (
     "PROVIDER_",
     "LIVE_",
     "PUBLIC_",
+    "INSTALL_",
     "SHUTDOWN_",
     "LOG_",
     "SMTP_",
