@@ -80,12 +80,11 @@ async def install_page(
         return _no_page(texts, "away", HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(_RETRY_AFTER_S)})
     if found is None:
         return _no_page(texts, "gone", HTTPStatus.NOT_FOUND, {})
-    device = _device(request.headers.get("user-agent", ""))
-    return _reply(render("install_page.html", texts, **_frame(), **_contents(found, texts, device)), texts)
+    return _reply(contents(found, texts, device_of(request.headers.get("user-agent", ""))), texts)
 
 
 def _no_page(texts: Texts, kind: str, status: HTTPStatus, headers: dict[str, str]) -> Response:
-    return _reply(render("no_page.html", texts, **_frame(), kind=kind), texts, status, headers)
+    return _reply(render("no_page.html", texts, **frame(), kind=kind), texts, status, headers)
 
 
 def _reply(
@@ -94,20 +93,30 @@ def _reply(
     return HTMLResponse(html, status, _HEADERS | {"Content-Language": texts.language} | (headers or {}))
 
 
-def _frame() -> dict[str, Any]:
+def frame() -> dict[str, Any]:
     """What the template around all pages wants."""
     names = [(language, texts_in(language)("language.name")) for language in LANGUAGES]
     return {"style": _STYLE, "script": _SCRIPT, "languages": names}
 
 
-def _device(user_agent: str) -> str | None:
+def device_of(user_agent: str) -> str | None:
     """None for what isn't a phone. An iPad says that it is a Mac, and gets what suits both."""
     if _IPHONE.search(user_agent):
         return "iphone"
     return "android" if _ANDROID.search(user_agent) else None
 
 
-def _contents(found: Installing, t: Texts, device: str | None) -> dict[str, Any]:
+def contents(found: Installing, t: Texts, device: str | None) -> str:
+    """
+    The page itself.
+
+    Args:
+        device: as `device_of` tells it.
+    """
+    return render("install_page.html", t, **frame(), **_values(found, t, device))
+
+
+def _values(found: Installing, t: Texts, device: str | None) -> dict[str, Any]:
     esim, stage = found.esim, found.stage
     code = esim.activation_code if stage is Stage.READY or stage in _FOLDED else None
     is_shown = code is not None and len(code.lpa) <= _LONGEST_CODE

@@ -1,14 +1,12 @@
 """The install page over HTTP: who gets it, what it is allowed to do, and that nothing secret is left anywhere."""
 
 import re
-from io import StringIO
 from typing import Any
 
-import pytest
-from sqlalchemy import text, update
+from sqlalchemy import update
 
 from app.models import EsimProfile
-from app.traveller import LANGUAGES, texts_in
+from app.traveller import texts_in
 from tests.api.serving import Shop
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"

@@ -6,6 +6,8 @@ from string import Formatter
 
 import pytest
 
+from app.services.esims.installing import Stage
+from app.settings import BACKEND_DIR
 from app.traveller import LANGUAGES, Language, texts_in
 
 ENGLISH = texts_in("en")
@@ -42,6 +44,22 @@ def test_texts_are_set_as_the_language_wants_it(language: Language) -> None:
                 assert not re.search(r"(?<![0-9])(?<![\u00a0\u202f])[:;!?»]|«(?!\u202f)", text.replace("Wi-Fi:", "")), (
                     key
                 )
+
+
+# What is put together of parts: every possible one is asked for below.
+_COMPOSED = [
+    re.compile(rf"stage\\.(?:{'|'.join(Stage)})\\.(?:title|text)"),
+    re.compile(r"steps\.(?:iphone|android)(?:_heading)?"),
+    re.compile(r"one_tap\.(?:iphone|android)(?:_needs)?"),
+    re.compile(r"(?:gone|away)\.(?:title|text)"),
+]
+
+
+def test_no_text_is_without_use() -> None:
+    sources = [path for kind in ("*.py", "*.html", "*.txt") for path in (BACKEND_DIR / "app").rglob(kind)]
+    source = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    unused = {key for key in ENGLISH.keys if f'"{key}"' not in source and f"'{key}'" not in source}
+    assert {key for key in unused if not any(pattern.fullmatch(key) for pattern in _COMPOSED)} == set()
 
 
 def test_a_text_is_filled_in() -> None:
