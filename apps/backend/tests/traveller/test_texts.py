@@ -46,9 +46,9 @@ def test_texts_are_set_as_the_language_wants_it(language: Language) -> None:
                 )
 
 
-# What is put together of parts: every possible one is asked for below.
+# Keys that are put together of parts, and can be made whole of them.
 _COMPOSED = [
-    re.compile(rf"stage\\.(?:{'|'.join(Stage)})\\.(?:title|text)"),
+    re.compile(rf"stage\.(?:{'|'.join(Stage)})\.(?:title|text)"),
     re.compile(r"steps\.(?:iphone|android)(?:_heading)?"),
     re.compile(r"one_tap\.(?:iphone|android)(?:_needs)?"),
     re.compile(r"(?:gone|away)\.(?:title|text)"),
