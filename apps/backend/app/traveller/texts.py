@@ -101,7 +101,7 @@ class Texts:
         """Its name; the code itself where it has none."""
         from babel import Locale
 
-        return Locale.parse(self._locale).territories.get(iso2.upper(), iso2)
+        return str(Locale.parse(self._locale).territories.get(iso2.upper(), iso2))
 
 
 @cache

@@ -1,5 +1,6 @@
 """Where a traveller stands with an eSIM: what its install page says, and the one thing to do next."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -109,15 +110,16 @@ class Installing:
         return ceil((self.ends_at - self.now) / timedelta(days=1))
 
 
+_COLUMNS: Sequence[Any] = (
+    *COLUMNS,
+    Order.status.label("order_status"),
+    Order.plan_snapshot,
+    Order.created_at.label("ordered_at"),
+    getattr(EsimProfile, "plan_expires_at", null()).label("ends_at"),
+    func.now().label("now"),
+)
 _BY_TOKEN = (
-    select(
-        *COLUMNS,
-        Order.status.label("order_status"),
-        Order.plan_snapshot,
-        Order.created_at.label("ordered_at"),
-        getattr(EsimProfile, "plan_expires_at", null()).label("ends_at"),
-        func.now().label("now"),
-    )
+    select(*_COLUMNS)
     .join(Order, Order.id == EsimProfile.order_id)
     .where(EsimProfile.page_token_hash == bindparam("token_hash"), EsimProfile.page_expires_at > func.now())
 )

@@ -42,7 +42,7 @@ async def placed(house: House) -> int:
             is_live=False,
             page_links=page_links(house),
         )
-    return (await row_of(house, EsimProfile.order_id == order.order_id)).id
+    return int((await row_of(house, EsimProfile.order_id == order.order_id)).id)
 
 
 async def row_of(house: House, condition: Any) -> Any:
