@@ -138,7 +138,6 @@ def _values(found: Installing, t: Texts, device: str | None) -> dict[str, Any]:
         "code": _code(code) if is_shown and code is not None else {"is_shown": False},
         "qr": _qr(esim.qr_code, is_live=esim.is_live) if is_shown else None,
         "from_network": (esim.instructions or "").strip()[:_LONGEST_INSTRUCTIONS],
-        "contact": None,
     }
 
 

@@ -115,7 +115,7 @@ _COLUMNS: Sequence[Any] = (
     Order.status.label("order_status"),
     Order.plan_snapshot,
     Order.created_at.label("ordered_at"),
-    getattr(EsimProfile, "plan_expires_at", null()).label("ends_at"),
+    getattr(EsimProfile, "plan_expires_at", null()).label("ends_at"),  # the column comes with the notices of it
     func.now().label("now"),
 )
 _BY_TOKEN = (
