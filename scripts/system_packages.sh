@@ -10,6 +10,7 @@ has() { command -v "$1" >/dev/null 2>&1; }
 missing=
 has pgbouncer || missing="$missing pgbouncer"
 has nginx || missing="$missing nginx"
+has chromium || missing="$missing chromium"
 found=
 for library in /usr/lib/*/faketime/libfaketime.so.1 /usr/lib*/faketime/libfaketime.so.1 /usr/local/lib/faketime/libfaketime* \
     /opt/homebrew/lib/faketime/libfaketime*; do

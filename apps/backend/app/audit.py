@@ -33,6 +33,8 @@ class Tag(StrEnum):
     ESIM_RESOLVED_ISSUED = "esims.resolved_issued"
     ESIM_RESOLVED_NOT_ISSUED = "esims.resolved_not_issued"
     ESIM_VIEWED = "esims.viewed"
+    ESIM_PAGE_MADE = "esims.page_made"
+    ESIM_PAGE_WITHDRAWN = "esims.page_withdrawn"
     ESIM_FORGOTTEN = "esims.forgotten"
     ESIM_PROFILE_STATE_CHANGED = "esims.profile_state_changed"
     ESIM_PLAN_STATE_CHANGED = "esims.plan_state_changed"

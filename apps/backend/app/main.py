@@ -12,7 +12,7 @@ import structlog
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from app.api import esims, orders, plans, platform, problems, reading, webhooks
+from app.api import esims, install_page, orders, plans, platform, problems, reading, webhooks
 from app.api.access import Office
 from app.api.problems import Problem
 from app.api.shell import Shell
@@ -63,7 +63,15 @@ def create_app(settings: Settings | None = None) -> Shell:
         lifespan=lambda app: _open(app, settings),
         redirect_slashes=False,
     )
-    for router in (plans.router, orders.router, esims.router, webhooks.router, platform.router, reading.router):
+    for router in (
+        plans.router,
+        orders.router,
+        esims.router,
+        webhooks.router,
+        install_page.router,
+        platform.router,
+        reading.router,
+    ):
         app.include_router(router)
     problems.install(app)
     _complete_openapi(app)

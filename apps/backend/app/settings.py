@@ -175,6 +175,7 @@ class Settings(BaseSettings):
     order_id_start: Annotated[int, Field(ge=1, le=10**15)] = 1
     encryption_key: Annotated[SecretStr, AfterValidator(_encryption_keys)] | None = None
 
+    install_link_days: Annotated[int, Field(ge=1, le=3650)] = 180
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0
     public_url: HttpUrl | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from app.install_links import install_links
 from app.services.catalogue.plans import SellablePlan
 from app.services.esims.esim import Esim
+from app.services.orders.page_links import page_address
 from app.services.orders.show import OrderView
 from app.settings import Settings
 from app.values.locales import price_text
@@ -37,7 +38,10 @@ class Shape(BaseModel):
 class Install(Shape):
     """Ways to install the eSIM. As secret as the activation code itself."""
 
-    page_url: str | None = Field(description="The install page for the traveller; null until it is offered.")
+    page_url: str | None = Field(
+        description="The install page for the traveller, there from the order on. Null once it has expired or was withdrawn, and "
+        "for an eSIM that was ordered before there were such pages, until it is sent to the traveller."
+    )
     ios_url: str | None = Field(description="Opens the installation on iPhones (iOS 17.4 and later).")
     android_url: str | None = Field(description="Opens the installation on Android 10 and later (uneven among makers).")
 
@@ -172,7 +176,9 @@ def esim_shape(esim: Esim, base_url: str) -> EsimShape:
         qr_png_url=picture and f"{picture}.png",
         qr_svg_url=picture and f"{picture}.svg",
         install=Install(
-            page_url=None, ios_url=links.ios_url if links else None, android_url=links.android_url if links else None
+            page_url=page_address(base_url, esim.page_token) if esim.page_token else None,
+            ios_url=links.ios_url if links else None,
+            android_url=links.android_url if links else None,
         ),
         instructions=esim.instructions,
         profile_state=esim.profile_state,

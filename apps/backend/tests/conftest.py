@@ -13,6 +13,7 @@ _OURS = (
     "PROVIDER_",
     "LIVE_",
     "PUBLIC_",
+    "INSTALL_",
     "SHUTDOWN_",
     "LOG_",
     "SMTP_",
@@ -28,6 +29,7 @@ import signal
 import tempfile
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -43,6 +45,9 @@ from app.postgres import hold
 from app.settings import Settings
 from app.vault import Keyring, Vault
 from tests.pgbouncer import PgBouncer, pgbouncer_before
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
 """An ENCRYPTION_KEY for tests."""
@@ -224,3 +229,12 @@ async def house(settings: Settings, db: Database) -> House:
 @pytest.fixture
 async def vault(house: House) -> Vault:
     return house.vault
+
+
+@pytest.fixture(scope="session")
+async def chromium() -> "AsyncIterator[Browser]":
+    """One browser for the whole run; each test opens what it needs with `tests.chromium.a_page`."""
+    from tests.chromium import launched  # only tests with a browser need it
+
+    async with launched() as browser:
+        yield browser

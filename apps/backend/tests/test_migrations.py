@@ -252,6 +252,24 @@ def test_0006_goes_on_after_a_try_that_was_cut_short(empty_url: str, is_valid: b
         assert connection.execute(now, [before, name]).fetchall() == [(True, is_valid)]
 
 
+@pytest.mark.parametrize("is_valid", [True, False])
+def test_the_install_pages_go_on_after_a_try_that_was_cut_short(empty_url: str, is_valid: bool) -> None:
+    [revision] = [one for one in revisions().walk_revisions() if one.doc.startswith("install pages")]
+    assert isinstance(revision.down_revision, str)
+    schema.migrate(empty_url, revision.down_revision)
+    with psycopg.connect(empty_url, autocommit=True) as connection:
+        connection.execute("ALTER TABLE esim_profiles ADD page_token bytea, ADD page_token_hash bytea")
+        name = "uq_esim_profiles_page_token"
+        connection.execute(
+            f"CREATE UNIQUE INDEX {name} ON esim_profiles (page_token_hash) WHERE page_token_hash IS NOT NULL".encode()
+        )
+        found = "UPDATE pg_index SET indisvalid = %s WHERE indexrelid = %s::regclass RETURNING indexrelid"
+        [before] = connection.execute(found, [is_valid, name]).fetchone() or [None]
+        schema.migrate(empty_url, revision.revision)
+        now = "SELECT indisvalid, indexrelid = %s FROM pg_index WHERE indexrelid = %s::regclass"
+        assert connection.execute(now, [before, name]).fetchall() == [(True, is_valid)]
+
+
 def test_a_database_of_a_newer_release_is_left_alone(database_url: str, next_migration: Path) -> None:
     schema.migrate(database_url)
     next_migration.unlink()
@@ -385,6 +403,17 @@ REFUSED: list[tuple[str, LiteralString]] = [
     ("ck_esim_profiles_usage_not_negative", "UPDATE esim_profiles SET data_total_mb = -1, data_used_mb = 1"),
     ("uq_esim_profiles_activation_code", "UPDATE esim_profiles SET activation_code_fingerprint = 'code' WHERE id = 2"),
     ("uq_esim_profiles_iccid", "UPDATE esim_profiles SET iccid_fingerprint = 'iccid' WHERE id = 2"),
+    # an install page's token is whole, and finds one eSIM
+    (
+        "ck_esim_profiles_page_is_whole",
+        "UPDATE esim_profiles SET page_token = 'x', page_expires_at = now() WHERE id = 1",
+    ),
+    ("ck_esim_profiles_page_is_whole", "UPDATE esim_profiles SET page_token_hash = 'x' WHERE id = 1"),
+    ("ck_esim_profiles_page_is_whole", "UPDATE esim_profiles SET page_token = 'x', page_token_hash = 'x' WHERE id = 1"),
+    (
+        "uq_esim_profiles_page_token",
+        "UPDATE esim_profiles SET page_token = 'x', page_token_hash = 'x', page_expires_at = now()",
+    ),
     # one call under way per profile
     (
         "uq_provisioning_attempts_open",

@@ -149,6 +149,7 @@ def test_what_stands_around_an_address_stays(text: str, redacted: str) -> None:
         ("redis://:s3cret@cache", "redis://:[redacted]@cache"),
         (r"smtp:\/\/ana:s3cret@mail", r"smtp:\/\/ana:[redacted]@mail"),
         ("GET /i/Zk3v9Qx7LmPw2RtYb8NcHd5s?x=1", "GET /i/[redacted]?x=1"),
+        ("https://esims.example/i/wh44cdgvr62mhu4mgvtecvpgwbmur323", "https://esims.example/i/[redacted]"),
         ("https://x.test/?token=s3cret&page=2", "https://x.test/?token=[redacted]&page=2"),
         ("CONNECTED_YOU_API_KEY=s3cret", "CONNECTED_YOU_API_KEY=[redacted]"),
         ("password='two words' user=x", "password='[redacted]' user=x"),

@@ -17,6 +17,7 @@ from app.errors import DatabaseUnavailable, NotFound, ValidationFailed
 from app.services.accounts.keys import Forbidden, Unauthenticated
 from app.services.esim_providers import plan_code_provider
 from app.services.esims.esim import esim_by_order, esims_of_orders
+from app.services.orders.page_links import page_links
 from app.services.orders.place import (
     IdempotencyKeyInProgress,
     IdempotencyKeyMissing,
@@ -151,6 +152,7 @@ async def place(
             provider=office.provider.name,
             code_provider=plan_code_provider(settings),
             is_live=office.provider.is_live,
+            page_links=page_links(office.house),
         )
         order = await order_by_id(connection, placed.order_id)
         esim = await esim_by_order(connection, office.house.vault, placed.order_id)

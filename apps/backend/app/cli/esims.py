@@ -228,6 +228,58 @@ def replay(esim_id: EsimId) -> None:
     typer.echo(f"eSIM {esim.id} is {esim.status}.")
 
 
+@app.command()
+def link(
+    esim_id: EsimId,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Make a new link, valid as long as a new order's; the old one ends.")
+    ] = False,
+    withdraw: Annotated[
+        bool, typer.Option("--withdraw", help="End the link: whoever opens it is told to ask the shop.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """
+    Show the link to an eSIM's install page, for its traveller only: whoever has it can take the eSIM.
+
+    The link stands alone on standard output; that you looked is on the audit trail.
+    """
+    from app.services.orders.page_links import (
+        page_address,
+        page_expiry,
+        page_links,
+        page_token_of,
+        renew_page_token,
+        withdraw_page,
+    )
+    from app.shapes import public_url, rfc3339
+
+    if renew and withdraw:
+        raise ValueError("say either --renew or --withdraw")
+
+    async def work(house: "House") -> dict[str, Any]:
+        async with house.db.begin() as connection:
+            token = None
+            if withdraw:
+                await withdraw_page(connection, esim_id, actor=actor())
+            else:
+                find = renew_page_token if renew else page_token_of
+                token = await find(connection, page_links(house), esim_id, actor=actor())
+                await _note_look(connection, esim_id, 1)
+            expires_at = rfc3339(await page_expiry(connection, esim_id))
+        url = None if token is None else page_address(public_url(house.settings), token)
+        return {"page_url": url, "expires_at": expires_at}
+
+    shown = run(work)
+    if json:
+        print_json(shown)
+    elif withdraw:
+        typer.echo(f"eSIM {esim_id} has no link any more; --renew makes a new one.")
+    else:
+        typer.echo(f"Works until {shown['expires_at']}.", err=True)
+        typer.echo(shown["page_url"])
+
+
 async def _note_look(connection: Any, esim_id: int | None, count: int) -> None:  # noqa: ANN401 - AsyncConnection, imported late
     from app.audit import Tag, record
 

@@ -51,7 +51,17 @@ class EsimProfile(Base):
         ),
         CheckConstraint("data_used_mb >= 0 AND data_total_mb >= 0", name="usage_not_negative"),
         Index("uq_esim_profiles_activation_code", "activation_code_fingerprint", unique=True),
+        CheckConstraint(
+            "(page_token IS NULL) = (page_token_hash IS NULL) AND (page_token IS NULL OR page_expires_at IS NOT NULL)",
+            name="page_is_whole",
+        ),
         Index("uq_esim_profiles_iccid", "iccid_fingerprint", unique=True),
+        Index(
+            "uq_esim_profiles_page_token",
+            "page_token_hash",
+            unique=True,
+            postgresql_where=text("page_token_hash IS NOT NULL"),
+        ),
         Index("ix_esim_profiles_unsettled", "status", "id", postgresql_where=text("status <> 'provisioned'")),
     )
 
@@ -83,6 +93,12 @@ class EsimProfile(Base):
     data_total_mb: Mapped[float | None]
     usage_at: Mapped[Instant | None]
     """The provider's time of the newest usage."""
+    page_token: Mapped[Sealed | None]
+    """What the install page's address ends with; None where there never was one, or it was withdrawn."""
+    page_token_hash: Mapped[Fingerprint | None]
+    """Its SHA-256, by which a visitor's is found."""
+    page_expires_at: Mapped[Instant | None]
+    """Past it (database time) the page is no longer shown. None only where there never was one."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 

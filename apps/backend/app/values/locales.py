@@ -56,18 +56,21 @@ def preferred_locale(accept_language: str) -> str:
     What an `Accept-Language` header (RFC 9110 section 12.5.4) likes best of what is known. DEFAULT where that is nothing: whoever
     sends it is a browser, and nobody typed it.
     """
-    wishes: list[tuple[float, str]] = []
-    for wish in accept_language.split(",")[:_LANGUAGES_LOOKED_AT]:
-        tag, _, parameters = wish.partition(";")
-        wishes.append((_weight(parameters), tag))
-    for weight, tag in sorted(wishes, key=lambda wish: -wish[0]):
-        if weight <= 0:
-            break
+    for tag in wishes_of(accept_language):
         try:
             return read_locale(tag)
         except UnknownLocale:
             continue
     return DEFAULT
+
+
+def wishes_of(accept_language: str) -> list[str]:
+    """The language tags of such a header, the most wanted first, as they are written; without those that aren't wanted at all."""
+    wishes: list[tuple[float, str]] = []
+    for wish in accept_language.split(",")[:_LANGUAGES_LOOKED_AT]:
+        tag, _, parameters = wish.partition(";")
+        wishes.append((_weight(parameters), tag.strip()))
+    return [tag for weight, tag in sorted(wishes, key=lambda wish: -wish[0]) if weight > 0]
 
 
 @lru_cache(maxsize=20_000)

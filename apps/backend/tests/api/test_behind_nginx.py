@@ -176,6 +176,21 @@ async def test_what_is_for_the_inside_is_not_shown_outside(shop: Shop, tmp_path:
         assert [await client.asks("GET", path) for path in ("/metrics", "/readyz", "/healthz")] == [404] * 3
 
 
+async def test_no_log_of_nginxs_has_the_link_to_an_install_page(
+    shop: Shop, tmp_path: Path, breaking: Breaking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "_MAIN", _MAIN.replace("access_log off;", "access_log {folder}/access.log;"))
+    page_url = (await shop.ordered())["esim"]["install"]["page_url"]
+    token = page_url.rpartition("/")[2]
+    async with storefront(shop, tmp_path, breaking.port) as client:
+        assert await client.asks("GET", f"/i/{token}?lang=de") == 200
+        assert await client.asks("GET", "/api/plans?of=the-others") == 200
+    assert f"GET /i/{token}?lang=de HTTP/1.1" in breaking.heard  # which is an error to nginx
+    logged = "".join((tmp_path / name).read_text() for name in ("access.log", "error.log"))
+    assert "/api/plans?of=the-others" in logged
+    assert token not in logged
+
+
 def test_it_waits_longer_than_an_activation_may_take() -> None:
     found = re.search(r"proxy_read_timeout (\d+)s;", EXAMPLE)
     assert found

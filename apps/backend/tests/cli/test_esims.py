@@ -1,6 +1,7 @@
 """`tribi esims`, each command a process of its own."""
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -180,3 +181,47 @@ def test_what_makes_no_sense_is_refused_before_anything_is_opened(arguments: lis
 @pytest.mark.parametrize("number", ["0", "-1", "9223372036854775808", "x"])
 def test_what_is_no_id_is_refused(number: str) -> None:
     assert CliRunner().invoke(cli.app, ["esims", "show", "--", number]).exit_code == 2
+
+
+# The link to the install page
+
+
+def links_on_file(database_url: str) -> list[Any]:
+    query = "SELECT tag, actor ~ '^cli:.' FROM audit_log WHERE tag ~ '^esims[.](page|viewed)' ORDER BY id"
+    with psycopg.connect(database_url) as connection:
+        return connection.execute(query).fetchall()
+
+
+def test_the_link_is_shown_alone_renewed_and_withdrawn_and_each_is_on_the_audit_trail(
+    database_url: str, stock: Stock
+) -> None:
+    of = str(stock.provisioned.id)
+    settings = {"PUBLIC_URL": "https://esims.example"}
+    first = tribi(database_url, "esims", "link", of, settings=settings)
+    assert re.fullmatch(r"https://esims\.example/i/[a-z2-7]{32}\n", first.stdout)
+    assert re.fullmatch(r"Works until \d{4}-\d\d-\d\dT[\d:.]+Z\.\n", first.stderr)
+    renewed = tribi(database_url, "esims", "link", of, "--renew", "--json", settings=settings)
+    page_url = json.loads(renewed.stdout)["page_url"]
+    assert page_url.startswith("https://esims.example/i/")
+    assert page_url != first.stdout.strip()
+    listed = json.loads(tribi(database_url, "esims", "list", "--json", settings=settings).stdout)
+    assert next(esim for esim in listed if esim["id"] == stock.provisioned.id)["install"]["page_url"] == page_url
+    withdrawn = tribi(database_url, "esims", "link", of, "--withdraw")
+    assert (withdrawn.returncode, withdrawn.stdout) == (
+        0,
+        f"eSIM {of} has no link any more; --renew makes a new one.\n",
+    )
+    refused = tribi(database_url, "esims", "link", of)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(
+        rf"tribi: the link of eSIM {of} was withdrawn \([\d-]+\); make another one: tribi esims link {of} --renew\n",
+        refused.stderr,
+    )
+    made, viewed, ended = ("esims.page_made", True), ("esims.viewed", True), ("esims.page_withdrawn", True)
+    assert links_on_file(database_url) == [made, viewed, made, viewed, viewed, ended]
+
+
+def test_a_link_is_either_renewed_or_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = CliRunner().invoke(cli.app, ["esims", "link", "1", "--renew", "--withdraw"])
+    assert isinstance(ran.exception, ValueError)
+    assert "either --renew or --withdraw" in str(ran.exception)

@@ -21,6 +21,7 @@ COMMANDS = [
     "catalogue export",
     "catalogue import",
     "doctor",
+    "esims link",
     "esims list",
     "esims replay",
     "esims resolve",

@@ -13,6 +13,7 @@ from app.errors import NotFound
 from app.models import EsimProfile
 from app.models.esims import PROFILE_STATUSES
 from app.services.esims.stuck import is_unfulfilled
+from app.services.orders.page_links import VALID_PAGE_TOKEN, open_page_token
 from app.values.activation_code import ActivationCode
 from app.vault import Place, Vault
 
@@ -43,6 +44,7 @@ COLUMNS: Sequence[Any] = (
     EsimProfile.data_total_mb,
     EsimProfile.usage_at,
     EsimProfile.warnings,
+    VALID_PAGE_TOKEN.label("page_token"),
 )
 
 
@@ -68,6 +70,8 @@ class Esim:
     data_total_mb: float | None
     usage_at: datetime | None
     warnings: tuple[str, ...]
+    page_token: str | None = field(repr=False)
+    """Of its install page; None where there is none, or none any more."""
 
 
 def place_of(column: str, profile_id: int) -> Place:
@@ -98,6 +102,7 @@ def esim_of(row: Row[Any], vault: Vault) -> Esim:
         data_total_mb=row.data_total_mb,
         usage_at=row.usage_at,
         warnings=tuple(row.warnings),
+        page_token=open_page_token(vault, row.id, row.page_token),
     )
 
 

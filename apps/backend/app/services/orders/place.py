@@ -4,7 +4,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import BigInteger, bindparam, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Tag, record
@@ -14,6 +14,7 @@ from app.journal import hash_of
 from app.models import EsimProfile, IdempotencyKey, Order
 from app.services.catalogue.plans import plan_for_sale
 from app.services.orders.forgotten import FORGOTTEN_ORDER_ID, file_forgotten
+from app.services.orders.page_links import PAGE_COLUMNS, PageLinks, no_page
 
 
 class PlanNotMapped(TribiError):
@@ -92,13 +93,15 @@ _PLACE = (
         payment_reference=bindparam("payment_reference"),
         placed_by_key_id=bindparam("placed_by_key_id"),
     )
-    .returning(Order.id)
+    .returning(Order.id, func.nextval("esim_profiles_id_seq", type_=BigInteger).label("profile_id"))
 )
 _PLACE_UNDER = _PLACE.values(id=bindparam("order_id"))
-_PROFILE = (
-    insert(EsimProfile)
-    .values(order_id=bindparam("order_id"), provider=bindparam("provider"), is_live=bindparam("is_live"))
-    .returning(EsimProfile.id)
+_PROFILE = insert(EsimProfile).values(
+    id=bindparam("profile_id"),
+    order_id=bindparam("order_id"),
+    provider=bindparam("provider"),
+    is_live=bindparam("is_live"),
+    **PAGE_COLUMNS,
 )
 _REMEMBER = insert(IdempotencyKey).values(
     key=bindparam("key"), request_hash=bindparam("request_hash"), order_id=bindparam("order_id")
@@ -122,6 +125,7 @@ async def place_order(
     code_provider: str | None,
     is_live: bool,
     drawn_id: int | None = None,
+    page_links: PageLinks | None = None,
 ) -> Placed:
     """
     Args:
@@ -130,6 +134,7 @@ async def place_order(
         provider: the configured provider, which the eSIM is expected from.
         code_provider: whose code the plan needs, None where the provider needs none.
         drawn_id: the order's number, from `draw_order_id`, for who has to know it beforehand.
+        page_links: makes the link to the eSIM's install page; without, it is made when it is first needed.
 
     Raises:
         IdempotencyKeyInProgress, IdempotencyKeyReused: nothing was placed by this request.
@@ -158,7 +163,7 @@ async def place_order(
         )
     plan = sale.plan
     given_id = drawn_id if claim.forgotten_order_id is None else claim.forgotten_order_id
-    order_id = await connection.scalar(
+    placed = await connection.execute(
         _PLACE if given_id is None else _PLACE_UNDER,
         ({} if given_id is None else {"order_id": given_id})
         | {
@@ -172,9 +177,10 @@ async def place_order(
             "placed_by_key_id": key_id,
         },
     )
-    assert isinstance(order_id, int)  # noqa: S101 - INSERT … RETURNING gives its row or an error
-    profile = {"order_id": order_id, "provider": provider, "is_live": is_live}
-    profile_id = (await connection.execute(_PROFILE, profile)).scalar_one()
+    order_id, profile_id = placed.one()
+    page = no_page() if page_links is None else page_links.new(profile_id, plan.validity_days)
+    profile = {"profile_id": profile_id, "order_id": order_id, "provider": provider, "is_live": is_live}
+    await connection.execute(_PROFILE, profile | page)
     if claim.forgotten_order_id is not None:
         await file_forgotten(connection, order_id, profile_id)
     digest = new.digest()

@@ -126,7 +126,7 @@ def test_all_sealed_columns_are_known() -> None:
     """Another one that is declared `Sealed` is here by itself; this only holds what is here already."""
     assert {sealed.name: [one.name for one in sealed.columns] for sealed in SEALED} == {
         "installation": ["fingerprint_key"],
-        "esim_profiles": ["activation_code", "iccid", "qr_code", "instructions", "provider_payload"],
+        "esim_profiles": ["activation_code", "iccid", "qr_code", "instructions", "provider_payload", "page_token"],
         "provisioning_attempts": ["request", "response_body"],
         "provider_events": ["body"],
     }
