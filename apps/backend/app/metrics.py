@@ -72,6 +72,12 @@ JOURNAL_FAILURES = Counter(
     "tribi_journal_failures", "Orders that were not sent because the intent journal could not be written to: an alarm."
 )
 JOBS_FAILED = Counter("tribi_jobs_failed", "Background jobs given up after their last retry: an alarm.", ["task"])
+MAILS = Counter(
+    "tribi_mails",
+    "Messages to travellers that the mail server has taken (`sent`), will not have (`refused`: an alarm), or has not taken for now"
+    " (`put_off`; tried again).",
+    ["kind", "outcome"],
+)
 SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
 
 

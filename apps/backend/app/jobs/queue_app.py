@@ -12,7 +12,9 @@ from procrastinate.jobs import Job as QueuedJob
 from app import metrics
 from app.house import House
 from app.queue import EARLIER_QUEUE, Job
-from app.services.esims.announce import announce_provisioned
+from app.services.esims.term import note_expiring
+from app.services.messages.announce import announce_provisioned
+from app.services.messages.deliver import deliver
 
 MOST_RETRIES = 36
 _LONGEST_PAUSE_S = 3600
@@ -21,6 +23,7 @@ _AWAY_AFTER_S = 5
 
 _FINISHED_JOBS_KEPT_HOURS = 7 * 24
 _TIDY = "queue.tidy"
+_EXPIRING = "esims.expiring"
 
 log = structlog.get_logger()
 
@@ -66,6 +69,15 @@ def build_queue_app(house: House) -> procrastinate.App:
     @app.task(name=Job.ESIM_PROVISIONED.value, queue=Job.ESIM_PROVISIONED.value, retry=retry)
     async def esim_provisioned(esim_id: int) -> None:
         await announce_provisioned(house, esim_id)
+
+    @app.task(name=Job.MAIL_WRITTEN.value, queue=Job.MAIL_WRITTEN.value, retry=retry)
+    async def mail_written(mail_id: int) -> None:
+        await deliver(house, mail_id)
+
+    @app.periodic(cron="*/10 * * * *")
+    @app.task(name=_EXPIRING, queue=_EXPIRING, retry=retry)
+    async def expiring(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        await note_expiring(house.db)
 
     @app.periodic(cron="17 3 * * *")
     @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)
