@@ -23,8 +23,7 @@ from app.jobs.running import keep_replaying, keep_sweeping, keep_working
 from app.services.esim_providers import get_esim_provider, missing_settings
 from app.services.esims.activate import DRAIN_MARGIN_S, Activations
 from app.services.esims.spend import warn_of_live_orders
-from app.settings import Settings, load_settings
-from app.shapes import public_url
+from app.settings import Settings, load_settings, public_url
 
 GAVE_UP = 1
 """The exit status of a server that had to leave calls in flight behind."""

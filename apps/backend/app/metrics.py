@@ -90,6 +90,12 @@ PROVIDER_EVENTS_PARKED = Gauge(
     multiprocess_mode="mostrecent",
 )
 JOBS_FAILED = Counter("tribi_jobs_failed", "Background jobs given up after their last retry: an alarm.", ["task"])
+MAILS = Counter(
+    "tribi_mails",
+    "Messages to travellers that the mail server has taken (`sent`), will not have (`refused`: an alarm), or has not taken for now"
+    " (`put_off`; tried again).",
+    ["kind", "outcome"],
+)
 SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
 
 

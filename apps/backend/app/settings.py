@@ -37,6 +37,7 @@ from pydantic_settings import (
 
 from app.errors import ConfigurationError
 from app.values.email_address import read_email
+from app.values.person_name import read_person_name
 
 BACKEND_DIR = Path(__file__).resolve().parents[1]
 ENV_FILE = Path(os.environ.get("TRIBI_ENV_FILE") or BACKEND_DIR / ".env")
@@ -108,6 +109,13 @@ def _smtp_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _contact(text: str) -> str:
+    try:
+        return _http_url(text) if "://" in text else read_email(text)
+    except ValueError as error:
+        raise ValueError("must be an e-mail address, or the URL of a page (https://…)") from error
+
+
 def is_loopback(host: str) -> bool:
     """True for `localhost` and loopback addresses (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3)."""
     if host == "localhost":
@@ -141,6 +149,10 @@ def _header_name(text: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 ProviderName = Annotated[Literal["LOCAL", "CONNECTED_YOU"], BeforeValidator(_upper)]
+
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+"""What links start with where neither PUBLIC_URL nor a listening server says otherwise."""
 
 
 class Settings(BaseSettings):
@@ -180,6 +192,9 @@ class Settings(BaseSettings):
     public_url: HttpUrl | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
     mail_from: Annotated[Annotated[str, AfterValidator(read_email)] | None, Field(validate_default=True)] = None
+    mail_from_name: Annotated[str, AfterValidator(read_person_name)] | None = None
+    support_contact: Annotated[str, AfterValidator(_contact)] | None = None
+    default_language: Annotated[Literal["en", "es", "pt", "fr", "de"], BeforeValidator(_lower)] = "en"
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
 
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)
@@ -291,6 +306,11 @@ class Settings(BaseSettings):
                 source.env_vars = _given(source)
                 variables |= _given(source)
         return init_settings, env_settings, dotenv_settings, _NamedFiles(settings_cls, variables)
+
+
+def public_url(settings: Settings) -> str:
+    """What links start with: PUBLIC_URL, else where this server listens (`app.server` notes it), else the default address."""
+    return settings.public_url or os.environ.get("TRIBI_LISTENING_URL") or DEFAULT_URL
 
 
 def _given(source: EnvSettingsSource) -> dict[str, str]:

@@ -3,7 +3,6 @@
 A field that is here is a promise to clients; a secret that isn't, stays inside.
 """
 
-import os
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -14,11 +13,7 @@ from app.services.catalogue.plans import SellablePlan
 from app.services.esims.esim import Esim
 from app.services.orders.page_links import page_address
 from app.services.orders.show import OrderView
-from app.settings import Settings
 from app.values.locales import price_text
-
-DEFAULT_URL = "http://127.0.0.1:8000"
-"""What links start with where neither PUBLIC_URL nor a listening server says otherwise."""
 
 Item = TypeVar("Item")
 
@@ -85,6 +80,9 @@ class EsimShape(Shape):
 class Customer(Shape):
     email: str = Field(examples=["traveller@example.com"])
     name: str = Field(examples=["Ana Traveller"])
+    locale: str | None = Field(
+        description="BCP 47: the language of messages to the customer; null: the shop's own", examples=["pt-BR"]
+    )
 
 
 class PlanSnapshot(Shape):
@@ -116,6 +114,14 @@ class OrderShape(Shape):
     created_at: Instant
 
 
+class ResendShape(Shape):
+    """A message that is on its way. Whether the mail server took it is on file for the shop's staff."""
+
+    esim_id: int
+    mail_id: int
+    left_today: int = Field(description="How many more may be asked for, for this eSIM within 24 hours", examples=[4])
+
+
 class PlanShape(Shape):
     """A plan on sale."""
 
@@ -144,11 +150,6 @@ class PlanShape(Shape):
 class Page(Shape, Generic[Item]):
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null on the last one.")
-
-
-def public_url(settings: Settings) -> str:
-    """What links start with: PUBLIC_URL, else where this server listens (`app.server` notes it), else the default address."""
-    return settings.public_url or os.environ.get("TRIBI_LISTENING_URL") or DEFAULT_URL
 
 
 def esim_shape(esim: Esim, base_url: str) -> EsimShape:
@@ -200,7 +201,7 @@ def order_shape(order: OrderView, esim: Esim, base_url: str) -> OrderShape:
         plan_snapshot=PlanSnapshot.model_validate({"countries": [snapshot["country_iso2"]]} | snapshot),
         amount_minor=order.amount_minor,
         currency=order.currency,
-        customer=Customer(email=order.customer_email, name=order.customer_name),
+        customer=Customer(email=order.customer_email, name=order.customer_name, locale=order.customer_locale),
         esim=esim_shape(esim, base_url),
         created_at=order.created_at,
     )

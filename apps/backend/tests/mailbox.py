@@ -13,13 +13,46 @@ from aiosmtpd.smtp import Envelope
 
 
 class Mailbox:
-    """A mail server's memory. `replies` are given to the next messages in place of its 250."""
+    """
+    A mail server's memory. `replies` are given to the next messages in place of its 250, `refusals` to the next recipients, and
+    `rebuffs` to the next senders.
+    """
 
     def __init__(self) -> None:
         self.messages: list[EmailMessage] = []
+        self.recipients: list[str] = []
         self.replies: list[str] = []
+        self.refusals: list[str] = []
+        self.rebuffs: list[str] = []
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:  # noqa: N802, ARG002 - aiosmtpd's name
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name, as those below
+        self,
+        server: Any,  # noqa: ARG002 - given to each of them
+        session: Any,  # noqa: ARG002
+        envelope: Envelope,
+        address: str,
+        mail_options: list[str],
+    ) -> str:
+        if self.rebuffs:
+            return self.rebuffs.pop(0)
+        envelope.mail_from = address
+        envelope.mail_options.extend(mail_options)
+        return "250 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self,
+        server: Any,  # noqa: ARG002
+        session: Any,  # noqa: ARG002
+        envelope: Envelope,
+        address: str,
+        rcpt_options: list[str],  # noqa: ARG002
+    ) -> str:
+        if self.refusals:
+            return self.refusals.pop(0)
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    async def handle_DATA(self, server: Any, session: Any, envelope: Envelope) -> str:  # noqa: N802, ARG002
         if self.replies:
             return self.replies.pop(0)
         content = envelope.content
@@ -27,6 +60,7 @@ class Mailbox:
         message = message_from_bytes(content, policy=default)
         assert isinstance(message, EmailMessage)
         self.messages.append(message)
+        self.recipients += envelope.rcpt_tos
         return "250 OK"
 
 
@@ -36,10 +70,18 @@ def a_free_port() -> int:
 
 
 @contextmanager
-def a_mail_server(mailbox: Mailbox) -> Iterator[Controller]:
-    controller = Controller(mailbox, hostname="127.0.0.1", port=a_free_port())
+def a_mail_server(mailbox: Mailbox, **options: Any) -> Iterator[Controller]:
+    """`options`: of aiosmtpd's Controller."""
+    controller = Controller(mailbox, hostname="127.0.0.1", port=a_free_port(), **options)
     controller.start()
     try:
         yield controller
     finally:
         controller.stop()
+
+
+def text_of(message: EmailMessage, kind: str) -> str:
+    """What stands in its part `plain` or `html`."""
+    part = message.get_body((kind,))
+    assert part is not None
+    return str(part.get_content())

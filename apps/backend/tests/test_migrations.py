@@ -95,7 +95,10 @@ def test_a_database_at_the_head_is_left_alone(empty_url: str) -> None:
 async def test_each_step_back_and_forth_keeps_what_the_older_schema_knows(database_url: str, db: Database) -> None:
     order_id = await an_order(db)
     await db.close()
-    orders = "SELECT o::text, p.id, p.status FROM orders o JOIN esim_profiles p ON p.order_id = o.id"
+    orders = (
+        "SELECT o.id, o.status, o.plan_snapshot::text, o.amount_minor, o.customer_email, o.customer_name, p.id, p.status"
+        " FROM orders o JOIN esim_profiles p ON p.order_id = o.id"
+    )
     before = rows(database_url, orders)
     for _ in range(len(list(revisions().walk_revisions())) - 1):
         schema.migrate(database_url, "-1")
@@ -103,7 +106,7 @@ async def test_each_step_back_and_forth_keeps_what_the_older_schema_knows(databa
     assert revision_of(database_url) == ["0001"]
     schema.migrate(database_url)
     assert rows(database_url, orders) == before
-    assert before[0][0].startswith(f"({order_id},")
+    assert before[0][0] == order_id
 
 
 THINGS: LiteralString = """
@@ -424,9 +427,13 @@ REFUSED: list[tuple[str, LiteralString]] = [
     ("ck_provisioning_attempts_closed_has_outcome", "UPDATE provisioning_attempts SET outcome = 'unknown'"),
     ("ck_provisioning_attempts_closed_has_outcome", "UPDATE provisioning_attempts SET closed_at = now()"),
     # mail, installation
-    ("uq_outgoing_mails_profile_id_kind", "INSERT INTO outgoing_mails (profile_id, kind) VALUES (1, 'instructions')"),
+    (
+        "uq_outgoing_mails_profile_id_kind_number",
+        "INSERT INTO outgoing_mails (profile_id, kind) VALUES (1, 'instructions')",
+    ),
     ("ck_outgoing_mails_kind", "UPDATE outgoing_mails SET kind = 'advertising'"),
     ("ck_outgoing_mails_one_ending", "UPDATE outgoing_mails SET sent_at = now(), refused_at = now()"),
+    ("ck_crossed_thresholds_threshold", "INSERT INTO crossed_thresholds (profile_id, threshold) VALUES (1, 'data_99')"),
     ("ck_installation_one_row", "INSERT INTO installation (id, fingerprint_key) VALUES (2, 'sealed')"),
     # an event is there once; what was applied says to whose eSIM
     (

@@ -81,6 +81,8 @@ def test_every_setting_can_come_from_a_file(name: str, tmp_path: Path, monkeypat
         "public_url": "https://esims.example.com",
         "smtp_url": "smtp://h",
         "mail_from": "esims@example.com",
+        "support_contact": "help@example.com",
+        "default_language": "ES",
         "log_level": "DEBUG",
     }.get(name, "1")
     (tmp_path / "file").write_text(value + "\n")
@@ -201,8 +203,12 @@ def test_the_defaults_are_the_designs() -> None:
         "shutdown_delay_seconds": 0.0,
         "encryption_key": None,
         "public_url": None,
+        "install_link_days": 180,
         "smtp_url": None,
         "mail_from": None,
+        "mail_from_name": None,
+        "support_contact": None,
+        "default_language": "en",
         "log_level": "INFO",
     }
     assert settings.wait_s == 20
@@ -326,6 +332,12 @@ REFUSED = [
         for url in ("mail.example.com", "http://mail.example.com", "smtp://", "smtp://u:hunt/er2@h:587")
     ],
     *[("MAIL_FROM", address) for address in ("nobody", "Tribi <esims@example.com>", "a@b@example.com")],
+    ("MAIL_FROM_NAME", "Tribi\nBcc: eve@example.com"),
+    *[
+        ("SUPPORT_CONTACT", contact)
+        for contact in ("nobody", "ftp://example.com", "https://", "Help <help@example.com>")
+    ],
+    ("DEFAULT_LANGUAGE", "it"),
     ("LOG_LEVEL", "LOUD"),
 ]
 

@@ -11,7 +11,7 @@ from app.api.access import GREATEST_ID, ACaller, AnOffice, EsimsCaller, Id, Offi
 from app.api.bodies import Body, described_body, json_body
 from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
-from app.errors import DatabaseUnavailable, NotFound, ProviderPaused, ValidationFailed
+from app.errors import DatabaseUnavailable, NotFound, ProviderPaused, RateLimited, ValidationFailed
 from app.qr import QrImpossible, qr_png, qr_svg
 from app.services.accounts.keys import Forbidden, Unauthenticated
 from app.services.esim_providers import (
@@ -23,7 +23,8 @@ from app.services.esim_providers import (
 )
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold
 from app.services.esims.esim import Esim, esim_by_id, list_esims
-from app.shapes import EsimShape, Page, esim_shape
+from app.services.esims.resend import MOST_A_DAY, NotProvisioned, resend_instructions
+from app.shapes import EsimShape, Page, ResendShape, esim_shape
 
 router = APIRouter(prefix="/api/esims", tags=["esims"])
 
@@ -144,6 +145,27 @@ async def get_qr_png(caller: ACaller, office: AnOffice, esim_id: Id) -> Response
 )
 async def get_qr_svg(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
     return _picture(qr_svg, await _esim(office, esim_id), "image/svg+xml")
+
+
+@router.post(
+    "/{esim_id:id}/resend",
+    status_code=HTTPStatus.ACCEPTED,
+    response_model=ResendShape,
+    summary="Send the traveller the message with QR, link and steps again",
+    description=f"A new message to the order's address, in the customer's language; a job sends it. At most {MOST_A_DAY} "
+    "of an eSIM within 24 hours.",
+    responses={
+        202: {"description": "Written down; it is sent within moments"},
+        **documented(
+            Unauthenticated, Forbidden, NotFound, NotProvisioned, ValidationFailed, RateLimited, DatabaseUnavailable
+        ),
+    },
+)
+async def resend(caller: EsimsCaller, office: AnOffice, esim_id: Id) -> Response:
+    written = await resend_instructions(office.house, esim_id, actor=caller.actor)
+    return json_reply(
+        ResendShape(esim_id=esim_id, mail_id=written.mail_id, left_today=written.left_today), HTTPStatus.ACCEPTED
+    )
 
 
 async def _esim(office: Office, esim_id: int) -> Esim:

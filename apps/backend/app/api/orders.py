@@ -29,6 +29,7 @@ from app.services.orders.place import (
 from app.services.orders.show import order_by_id, orders_before
 from app.shapes import OrderShape, Page, order_shape
 from app.values.email_address import read_email
+from app.values.locales import read_locale
 from app.values.person_name import read_person_name
 
 router = APIRouter(prefix="/api/orders", tags=["orders"])
@@ -46,6 +47,19 @@ _NAME_PATTERN = rf"^\s*{_VISIBLE}({_LETTER}*{_VISIBLE})?\s*$"
 _EMAIL_SCHEMA: JsonDict = {"format": "idn-email", "pattern": r"^[!-~]+@"}
 
 
+Locale = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*$",
+        max_length=35,
+        description="BCP 47: the customer's language, in which they are written to. One that there are no texts in is taken all "
+        "the same; then it is the shop's",
+        examples=["pt-BR"],
+    ),
+    AfterValidator(read_locale),
+]
+
+
 class CustomerIn(Body):
     email: Annotated[
         str,
@@ -57,6 +71,7 @@ class CustomerIn(Body):
         Field(max_length=200, examples=["Ana Traveller"], json_schema_extra={"pattern": _NAME_PATTERN}),
         AfterValidator(read_person_name),
     ]
+    locale: Locale | None = None
 
 
 class PaymentIn(Body):
@@ -74,7 +89,7 @@ class OrderIn(Body):
 
 _EXAMPLE = {
     "sku": "es-5gb-30d",
-    "customer": {"email": "traveller@example.com", "name": "Ana Traveller"},
+    "customer": {"email": "traveller@example.com", "name": "Ana Traveller", "locale": "pt-BR"},
     "payment": {"status": "paid", "reference": "pay_42"},
 }
 
@@ -146,7 +161,7 @@ async def place(
     async with office.house.db.begin() as connection:
         placed = await place_order(
             connection,
-            NewOrder(body.sku, body.customer.email, body.customer.name, body.payment.reference),
+            NewOrder(body.sku, body.customer.email, body.customer.name, body.payment.reference, body.customer.locale),
             idempotency_key=key,
             key_id=caller.key_id,
             provider=office.provider.name,

@@ -1,6 +1,7 @@
 """`tribi esims`: what support does."""
 
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -24,19 +25,30 @@ def list_(
     unfulfilled: Annotated[
         bool, typer.Option(help="Only those paid 15 minutes ago and still not provisioned.")
     ] = False,
+    mail_refused: Annotated[
+        bool, typer.Option(help="Only those whose message the mail server has refused for good.")
+    ] = False,
     limit: Annotated[int | None, typer.Option(min=1, max=GREATEST_ID, help="At most so many; without it all.")] = None,
     json: Json = False,
 ) -> None:
     """List eSIMs, newest first."""
     from app.services.esims.esim import STATUSES, list_esims
-    from app.shapes import esim_shape, public_url, rfc3339
+    from app.settings import public_url
+    from app.shapes import esim_shape, rfc3339
 
     if status is not None and status not in STATUSES:
         raise ValueError(f"--status must be one of: {', '.join(STATUSES)}")
 
     async def work(house: "House") -> tuple[list["Esim"], str]:
         async with house.db.begin() as connection:
-            esims = await list_esims(connection, house.vault, status=status, only_unfulfilled=unfulfilled, limit=limit)
+            esims = await list_esims(
+                connection,
+                house.vault,
+                status=status,
+                only_unfulfilled=unfulfilled,
+                only_undelivered=mail_refused,
+                limit=limit,
+            )
             if json:  # only then codes are shown
                 await _note_look(connection, None, len(esims))
             return esims, public_url(house.settings)
@@ -64,7 +76,8 @@ def show(esim_id: EsimId, json: Json = False) -> None:
     """Show an eSIM with its attempts, every word of the provider and its news. That you looked is on the audit trail."""
     from app.services.esims.dossier import dossier_of
     from app.services.news.on_file import list_events
-    from app.shapes import esim_shape, public_url
+    from app.settings import public_url
+    from app.shapes import esim_shape
 
     async def work(house: "House") -> dict[str, Any]:
         async with house.db.begin() as connection:
@@ -72,21 +85,57 @@ def show(esim_id: EsimId, json: Json = False) -> None:
             news = [event_shape(event) for event in await list_events(connection, esim_id=esim_id)]
             await _note_look(connection, esim_id, 1)
         shown = esim_shape(dossier.esim, public_url(house.settings)).model_dump(mode="json")
-        return shown | {"provider_payload": dossier.provider_payload, "attempts": dossier.attempts, "news": news}
+        return shown | {
+            "provider_payload": dossier.provider_payload,
+            "attempts": dossier.attempts,
+            "mails": dossier.mails,
+            "news": news,
+        }
 
     shown = run(work)
     if json:
         print_json(shown)
         return
     for name, value in shown.items():
-        if name not in {"attempts", "news"}:
+        if name not in {"attempts", "mails", "news"}:
             typer.echo(f"{name + ':':<28}{plain(value)}")
-    for title, name in (("attempt", "attempts"), ("event", "news")):
+    for title, name in (("attempt", "attempts"), ("mail", "mails"), ("event", "news")):
         for one in shown[name]:
             typer.echo(f"{title} {one['id']}")
             for member, value in one.items():
                 if member != "id":
                     typer.echo(f"  {member + ':':<26}{plain(value)}")
+
+
+@app.command()
+def resend(
+    esim_id: EsimId,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The order's address has a mistake in it: correct it, and send there."),
+    ] = None,
+) -> None:
+    """
+    Send the traveller the message with QR, link and steps again. That you did so is on the audit trail.
+
+    --to changes the order: all later messages go to that address, and with it the traveller signs in.
+    """
+    from app.mail import folder_of_files
+    from app.services.esims.resend import Resend, resend_instructions
+    from app.values.email_address import read_email
+
+    address = None if to is None else read_email(to)
+
+    async def work(house: "House") -> "tuple[Resend, Path | None]":
+        resend = await resend_instructions(house, esim_id, actor=actor(), to=address, is_limited=False)
+        return resend, folder_of_files(house.settings)
+
+    written, folder = run(work)
+    if folder is None:
+        typer.echo(f"Message {written.mail_id} of eSIM {esim_id} is on its way: a running server or worker sends it.")
+    else:
+        file = folder / f"esim-{esim_id}-resend-{written.number}.eml"
+        typer.echo(f"No mail server is set (SMTP_URL): a running server or worker writes the message to {file}")
 
 
 @app.command()
@@ -252,7 +301,8 @@ def link(
         renew_page_token,
         withdraw_page,
     )
-    from app.shapes import public_url, rfc3339
+    from app.settings import public_url
+    from app.shapes import rfc3339
 
     if renew and withdraw:
         raise ValueError("say either --renew or --withdraw")

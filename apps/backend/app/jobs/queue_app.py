@@ -12,8 +12,10 @@ from procrastinate.jobs import Job as QueuedJob
 from app import metrics
 from app.house import House
 from app.queue import EARLIER_QUEUE, Job
-from app.services.esims.announce import announce_provisioned
 from app.services.news.apply import apply_event, catch_up, catch_up_all
+from app.services.esims.term import note_expiring
+from app.services.messages.announce import announce_provisioned
+from app.services.messages.deliver import deliver
 
 MOST_RETRIES = 36
 _LONGEST_PAUSE_S = 3600
@@ -23,6 +25,7 @@ _AWAY_AFTER_S = 5
 _FINISHED_JOBS_KEPT_HOURS = 7 * 24
 _TIDY = "queue.tidy"
 _CATCH_UP = "providers.events_catch_up"
+_EXPIRING = "esims.expiring"
 
 log = structlog.get_logger()
 
@@ -81,6 +84,15 @@ def build_queue_app(house: House) -> procrastinate.App:
     async def events_catch_up(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         """What the job above missed: while releases run side by side, an older worker does it."""
         await catch_up_all(house)
+
+    @app.task(name=Job.MAIL_WRITTEN.value, queue=Job.MAIL_WRITTEN.value, retry=retry)
+    async def mail_written(mail_id: int) -> None:
+        await deliver(house, mail_id)
+
+    @app.periodic(cron="*/10 * * * *")
+    @app.task(name=_EXPIRING, queue=_EXPIRING, retry=retry)
+    async def expiring(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+        await note_expiring(house.db)
 
     @app.periodic(cron="17 3 * * *")
     @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)

@@ -7,13 +7,14 @@ from app.models.catalogue import Plan, PlanCode
 from app.models.esims import EsimProfile, ProvisioningAttempt
 from app.models.events import ReceivedEvent
 from app.models.installation import EncryptionKey, Installation, ProviderState
-from app.models.mail import OutgoingMail
+from app.models.mail import CrossedThreshold, OutgoingMail
 from app.models.orders import IdempotencyKey, Order
 from app.models.recovery import ForgottenAttempt
 
 __all__ = [
     "AuditEntry",
     "Base",
+    "CrossedThreshold",
     "EncryptionKey",
     "EsimProfile",
     "ForgottenAttempt",

@@ -63,6 +63,7 @@ class EsimProfile(Base):
             postgresql_where=text("page_token_hash IS NOT NULL"),
         ),
         Index("ix_esim_profiles_unsettled", "status", "id", postgresql_where=text("status <> 'provisioned'")),
+        Index("ix_esim_profiles_expiring", "plan_expires_at", postgresql_where=text("plan_state = 'active'")),
     )
 
     id: Mapped[Id]
@@ -99,6 +100,10 @@ class EsimProfile(Base):
     """Its SHA-256, by which a visitor's is found."""
     page_expires_at: Mapped[Instant | None]
     """Past it (database time) the page is no longer shown. None only where there never was one."""
+    plan_active_at: Mapped[Instant | None]
+    """When the plan was first used, by the provider's clock."""
+    plan_expires_at: Mapped[Instant | None]
+    """When its days are over, as far as is known: they are counted from `plan_active_at`."""
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default=func.now())
 

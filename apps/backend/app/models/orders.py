@@ -30,6 +30,8 @@ class Order(Base):
     currency: Mapped[String]
     customer_email: Mapped[String]
     customer_name: Mapped[String]
+    customer_locale: Mapped[String | None]
+    """BCP 47, as `app.values.locales` reads it; None where the storefront didn't say."""
     payment_reference: Mapped[String]
     placed_by_key_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("service_keys.id"))
     created_at: Mapped[CreatedAt]

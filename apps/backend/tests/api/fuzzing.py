@@ -49,6 +49,9 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
             headers[name] = f"key-{next(_numbers)}-".ljust(len(value), "~")  # one belongs to one body for ever
     if not isinstance(body, dict):
         return
+    customer = body.get("customer")
+    if isinstance(customer, dict) and _is_no(read_locale, _LIKE_A_LOCALE, customer.get("locale")):
+        customer["locale"] = "es-ES"
     if isinstance(body.get("sku"), str) and _LIKE_A_SKU.fullmatch(body["sku"]):
         body["sku"] = SKU
     # A whole number with a point (`1.0`) is an integer to JSON Schema but not to us: beyond 2^53 a program that writes ids

@@ -1,6 +1,7 @@
 """POST /api/orders and GET /api/orders/{id}."""
 
 import asyncio
+import re
 from collections import Counter
 from datetime import datetime
 
@@ -9,6 +10,7 @@ from multidict import CIMultiDict
 from sqlalchemy import func, select, update
 
 from app.models import EsimProfile, IdempotencyKey, Order, Plan, PlanCode
+from app.services.orders.place import NewOrder
 from tests.api.serving import Shop, a_name, a_wish
 from tests.builders import a_key, a_plan
 from tests.stand_in import StandIn
@@ -51,11 +53,13 @@ async def test_a_placed_order_has_the_fields_of_the_design_and_no_others(shop: S
         },
         "amount_minor": 1290,
         "currency": "EUR",
-        "customer": {"email": "ana@example.com", "name": "Ana Traveller"},
+        "customer": {"email": "ana@example.com", "name": "Ana Traveller", "locale": None},
     }
     assert set(esim) == ESIM_FIELDS
     assert esim.pop("id") > 0
-    assert esim.pop("install") == {"page_url": None, "ios_url": None, "android_url": None}
+    install = esim.pop("install")
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+/i/[a-z2-7]{32}", install.pop("page_url"))
+    assert install == {"ios_url": None, "android_url": None}
     assert {field: value for field, value in esim.items() if value is not None} == {
         "order_id": order_id,
         "status": "pending",
@@ -103,7 +107,44 @@ async def test_what_was_sold_stays_as_it_was_when_the_plan_changes(shop: Shop) -
 async def test_the_name_and_the_address_are_kept_without_the_space_around_them(shop: Shop) -> None:
     customer = {"email": " ana@EXAMPLE.com ", "name": "  Ána 旅人 O'Brien "}
     reply = await shop.place(a_wish(await a_plan(shop.db), customer=customer))
-    assert reply.json()["customer"] == {"email": "ana@example.com", "name": "Ána 旅人 O'Brien"}
+    assert reply.json()["customer"] == {"email": "ana@example.com", "name": "Ána 旅人 O'Brien", "locale": None}
+
+
+# --- The customer's language
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [("es", "es"), ("pt-BR", "pt-BR"), ("pt_br", "pt-BR"), ("ja", "ja"), ("zh-TW", "zh-Hant-TW"), (None, None)],
+)
+async def test_the_customers_language_is_kept_as_it_is_written_best(shop: Shop, given: str | None, kept: str) -> None:
+    customer = {"email": "ana@example.com", "name": "Ana", "locale": given}
+    reply = await shop.place(a_wish(await a_plan(shop.db), customer=customer))
+    assert (reply.status, reply.json()["customer"]["locale"]) == (201, kept)
+
+
+@pytest.mark.parametrize("given", ["", "x", "xx", "klingon", "es-", "en_US.UTF-8", "es\r\nBcc: x", 5, ["es"], "e" * 36])
+async def test_what_is_no_language_is_refused(shop: Shop, given: object) -> None:
+    customer = {"email": "ana@example.com", "name": "Ana", "locale": given}
+    reply = await shop.place(a_wish(await a_plan(shop.db), customer=customer))
+    assert reply.problem == (422, "validation-failed")
+    assert reply.pointers == ["/customer/locale"]
+
+
+async def test_a_body_means_the_same_with_and_without_a_language_that_is_not_said(shop: Shop) -> None:
+    sku = await a_plan(shop.db)
+    customer = {"email": "ana@example.com", "name": "Ana Traveller"}
+    first = await shop.place(a_wish(sku, customer=customer), key="of-a-language")
+    same = await shop.place(a_wish(sku, customer=customer | {"locale": None}), key="of-a-language")
+    other = await shop.place(a_wish(sku, customer=customer | {"locale": "es"}), key="of-a-language")
+    assert same.json() == first.json()
+    assert other.problem == (422, "idempotency-key-reused")
+
+
+def test_the_digest_of_an_order_without_a_language_is_that_of_the_releases_before() -> None:
+    new = NewOrder("es-5gb-30d", "ana@example.com", "Ana Traveller", "pay_42")
+    assert new.digest().hex() == "3220d19f98746f5b79508e3bb72142210e184adc64bd64c114fcf2fdfafbe8cc"
+    assert NewOrder("es-5gb-30d", "ana@example.com", "Ana Traveller", "pay_42", "es").digest() != new.digest()
 
 
 # --- Idempotency-Key

@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -114,7 +115,7 @@ def test_show_json_has_attempts_and_every_word_of_the_provider_and_is_on_the_aud
     done = tribi(database_url, "esims", "show", str(stock.provisioned.id), "--json")
     assert (done.returncode, done.stderr) == (0, "")
     shown = json.loads(done.stdout)
-    assert set(shown) == {*EsimShape.model_fields, "attempts", "provider_payload", "news"}
+    assert set(shown) == {*EsimShape.model_fields, "attempts", "mails", "provider_payload", "news"}
     assert shown["provider_payload"]["dry_run"] is True
     assert shown["provider_payload"]["data"]["iccid"] == stock.provisioned.iccid
     [attempt] = shown["attempts"]
@@ -225,3 +226,49 @@ def test_a_link_is_either_renewed_or_withdrawn(monkeypatch: pytest.MonkeyPatch) 
     ran = CliRunner().invoke(cli.app, ["esims", "link", "1", "--renew", "--withdraw"])
     assert isinstance(ran.exception, ValueError)
     assert "either --renew or --withdraw" in str(ran.exception)
+
+
+# --- Mail
+
+
+async def test_what_became_of_its_messages_is_shown_and_those_refused_are_listed(
+    stock: Stock, database_url: str, house: House
+) -> None:
+    async with house.db.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO outgoing_mails (profile_id, kind, refused_at, error)"
+                " VALUES (:id, 'instructions', now(), 'SMTPRecipientRefused: 550 no such user')"
+            ),
+            {"id": stock.provisioned.id},
+        )
+    shown = json.loads(tribi(database_url, "esims", "show", str(stock.provisioned.id), "--json").stdout)
+    [mail] = shown["mails"]
+    assert (mail["kind"], mail["sent_at"], mail["error"]) == (
+        "instructions",
+        None,
+        "SMTPRecipientRefused: 550 no such user",
+    )
+    listed = json.loads(tribi(database_url, "esims", "list", "--mail-refused", "--json").stdout)
+    assert [esim["id"] for esim in listed] == [stock.provisioned.id]
+
+
+async def test_a_message_is_sent_again_to_an_address_that_was_corrected(
+    stock: Stock, database_url: str, house: House, tmp_path: Path
+) -> None:
+    esim_id = str(stock.provisioned.id)
+    wrong = tribi(database_url, "esims", "resend", esim_id, "--to", "anna@example")
+    assert (wrong.returncode, "e-mail address" in wrong.stderr) == (1, True)
+    done = tribi(
+        database_url, "esims", "resend", esim_id, "--to", "anna@example.com", settings={"TRIBI_DATA_DIR": str(tmp_path)}
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert str(tmp_path / "mails" / f"esim-{esim_id}-resend-1.eml") in done.stdout
+    async with house.db.read() as connection:
+        assert await connection.scalar(text("SELECT customer_email FROM orders WHERE id = 1")) == "anna@example.com"
+
+
+async def test_with_a_mail_server_the_message_is_on_its_way(stock: Stock, database_url: str) -> None:
+    mail = {"SMTP_URL": "smtp://127.0.0.1:1", "MAIL_FROM": "shop@example.com"}
+    done = tribi(database_url, "esims", "resend", str(stock.provisioned.id), settings=mail)
+    assert "is on its way" in done.stdout

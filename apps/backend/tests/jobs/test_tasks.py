@@ -25,6 +25,7 @@ from app.mail import MailNotSent
 from app.queue import EARLIER_QUEUE
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
+from app.services.esims.resend import resend_instructions
 from app.settings import BACKEND_DIR
 from tests.builders import an_order, provisioned
 from tests.jobs.queue_rows import an_old_job, deferred, job_states
@@ -47,9 +48,40 @@ async def instructions_to_send(house: House, mailbox: Mailbox) -> Work:
     esim = (await activations.activate(await an_order(house.db), actor="test")).esim
 
     async def messages() -> object:
-        return [message["Message-ID"] for message in mailbox.messages]
+        return names_of(mailbox)
 
-    return Work({"esim_id": esim.id}, messages, [f"<esim-{esim.id}-instructions@example.com>"])
+    return Work({"esim_id": esim.id}, messages, [f"esim-{esim.id}-instructions"])
+
+
+async def a_message_to_send(house: House, mailbox: Mailbox) -> Work:
+    esim_id = (await instructions_to_send(house, mailbox)).args["esim_id"]
+    written = await resend_instructions(house, esim_id, actor="test")
+
+    async def messages() -> object:
+        return [name for name in names_of(mailbox) if "resend" in name]
+
+    return Work({"mail_id": written.mail_id}, messages, [f"esim-{esim_id}-resend-1"])
+
+
+async def a_plan_that_ends(house: House, mailbox: Mailbox) -> Work:
+    esim_id = (await instructions_to_send(house, mailbox)).args["esim_id"]
+    async with house.db.begin() as connection:
+        await connection.execute(
+            text(
+                "UPDATE esim_profiles SET plan_state = 'active', plan_active_at = now() - interval '29 days 1 hour',"
+                " plan_expires_at = now() + interval '23 hours'"
+            )
+        )
+
+    async def notices() -> object:
+        return [name for name in names_of(mailbox) if "expires" in name]
+
+    return Work({"timestamp": 0}, notices, [f"esim-{esim_id}-expires_24h"])
+
+
+def names_of(mailbox: Mailbox) -> list[str]:
+    """Of the messages: without what tells installations apart."""
+    return [str(message["Message-ID"]).strip("<").partition(".")[0] for message in mailbox.messages]
 
 
 async def old_jobs_to_remove(house: House, _: Mailbox) -> Work:
@@ -88,6 +120,8 @@ TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
     "esims.provisioned": instructions_to_send,
     "providers.event_received": an_event_to_look_at,
     "providers.events_catch_up": an_event_to_catch_up_with,
+    "esims.expiring": a_plan_that_ends,
+    "mails.written": a_message_to_send,
     "queue.tidy": old_jobs_to_remove,
 }
 """How there comes to be something to do for each task. A new task needs a line here, and one in `test_worker.KILLED`."""

@@ -6,6 +6,7 @@ from string import Formatter
 
 import pytest
 
+from app.models.mail import NOTICES
 from app.services.esims.installing import Stage
 from app.settings import BACKEND_DIR
 from app.traveller import LANGUAGES, Language, texts_in
@@ -52,6 +53,7 @@ _COMPOSED = [
     re.compile(r"steps\.(?:iphone|android)(?:_heading)?"),
     re.compile(r"one_tap\.(?:iphone|android)(?:_needs)?"),
     re.compile(r"(?:gone|away)\.(?:title|text)"),
+    re.compile(rf"notice\.(?:{'|'.join(NOTICES)})\.(?:subject|news|then)"),
 ]
 
 

@@ -65,6 +65,7 @@ CHECKS = (
     Check("service-keys", of_house=catalogue.check_keys),
     Check("jobs", of_house=work.check_jobs),
     Check("orders", of_house=orders.check_orders),
+    Check("mails-refused", of_house=mailing.check_refused),
     Check("provider-paused", of_house=spending.check_spending),
     Check("first-live-esim", of_house=spending.check_first_live),
     Check("provider-webhooks", of_house=provider_events.check_webhooks),

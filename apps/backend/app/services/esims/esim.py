@@ -13,6 +13,7 @@ from app.errors import NotFound
 from app.models import EsimProfile
 from app.models.esims import PROFILE_STATUSES
 from app.services.esims.stuck import is_unfulfilled
+from app.services.esims.undelivered import is_undelivered
 from app.services.orders.page_links import VALID_PAGE_TOKEN, open_page_token
 from app.values.activation_code import ActivationCode
 from app.vault import Place, Vault
@@ -147,6 +148,7 @@ async def list_esims(
     limit: int | None = None,
     status: str | None = None,
     only_unfulfilled: bool = False,
+    only_undelivered: bool = False,
 ) -> list[Esim]:
     """
     Newest first.
@@ -156,10 +158,13 @@ async def list_esims(
         limit: None for all.
         status: one of STATUSES, None for any.
         only_unfulfilled: those that `is_unfulfilled` counts.
+        only_undelivered: those of which `is_undelivered` is true.
     """
     query = select(*COLUMNS).where(EsimProfile.id < before_id).order_by(EsimProfile.id.desc()).limit(limit)
     if status is not None:
         query = query.where(EsimProfile.status == status)
     if only_unfulfilled:
         query = query.where(is_unfulfilled())
+    if only_undelivered:
+        query = query.where(is_undelivered())
     return [esim_of(row, vault) for row in await connection.execute(query)]

@@ -7,7 +7,7 @@ from enum import StrEnum
 from math import ceil
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, null, select
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.models import EsimProfile, Order
@@ -115,7 +115,7 @@ _COLUMNS: Sequence[Any] = (
     Order.status.label("order_status"),
     Order.plan_snapshot,
     Order.created_at.label("ordered_at"),
-    getattr(EsimProfile, "plan_expires_at", null()).label("ends_at"),  # the column comes with the notices of it
+    EsimProfile.plan_expires_at.label("ends_at"),
     func.now().label("now"),
 )
 _BY_TOKEN = (

@@ -60,10 +60,14 @@ class NewOrder:
     customer_email: str
     customer_name: str
     payment_reference: str
+    customer_locale: str | None = None
+    """From `read_locale`; None where the storefront doesn't say."""
 
     def digest(self) -> bytes:
         """SHA-256 of the canonical body: the same order, however its JSON was spelled."""
         canonical = [self.sku, self.customer_email, self.customer_name, self.payment_reference]
+        if self.customer_locale is not None:  # without it the digest is what it was before there were locales
+            canonical.append(self.customer_locale)
         return hashlib.sha256(json.dumps(canonical).encode()).digest()
 
 
@@ -90,6 +94,7 @@ _PLACE = (
         currency=bindparam("currency"),
         customer_email=bindparam("customer_email"),
         customer_name=bindparam("customer_name"),
+        customer_locale=bindparam("customer_locale"),
         payment_reference=bindparam("payment_reference"),
         placed_by_key_id=bindparam("placed_by_key_id"),
     )
@@ -173,6 +178,7 @@ async def place_order(
             "currency": plan.currency,
             "customer_email": new.customer_email,
             "customer_name": new.customer_name,
+            "customer_locale": new.customer_locale,
             "payment_reference": new.payment_reference,
             "placed_by_key_id": key_id,
         },

@@ -20,6 +20,7 @@ class OrderView:
     currency: str
     customer_email: str = field(repr=False)
     customer_name: str = field(repr=False)
+    customer_locale: str | None
     created_at: datetime
 
 
@@ -31,6 +32,7 @@ _COLUMNS = (
     Order.currency,
     Order.customer_email,
     Order.customer_name,
+    Order.customer_locale,
     Order.created_at,
 )
 _BY_ID = select(*_COLUMNS).where(Order.id == bindparam("id"))

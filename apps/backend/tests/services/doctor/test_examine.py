@@ -36,6 +36,7 @@ ALWAYS = [
     "jobs-failed",
     "unknown-outcomes",
     "unfulfilled-orders",
+    "mails-refused",
     "provider-paused",
     "spend-cap",
     "first-live-esim",

@@ -8,11 +8,14 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 from pydantic import SecretStr
+from sqlalchemy import text
 
-from app.services.doctor.mailing import check_mail_server
+from app.house import House
+from app.services.doctor.mailing import check_mail_server, check_refused
 from app.settings import Settings
+from tests.builders import an_order
 from tests.mailbox import Mailbox, a_free_port, a_mail_server
-from tests.services.doctor.conftest import the_failure
+from tests.services.doctor.conftest import results, the_failure
 from tests.stand_in.certificates import Certificates, Pair
 
 PASSWORD = "pass-word-of-tests"
@@ -88,3 +91,26 @@ async def test_a_mail_server_whose_certificate_does_not_hold_fails(
 async def test_a_mail_server_that_is_away_fails(settings: Settings) -> None:
     failure = the_failure(await check_mail_server(mailing(settings, "smtps://127.0.0.1:1")))
     assert failure.detail.startswith("127.0.0.1 takes no mail from us: ")
+
+
+async def test_a_message_that_was_refused_and_not_sent_since_fails_with_the_command_that_lists_it(house: House) -> None:
+    await an_order(house.db)
+    assert results(await check_refused(house)) == {"mails-refused": "passed"}
+    for statement, result in (
+        (
+            "INSERT INTO outgoing_mails (profile_id, kind, refused_at) SELECT id, 'data_80', now() FROM esim_profiles",
+            "passed",
+        ),
+        (
+            "INSERT INTO outgoing_mails (profile_id, kind, refused_at) SELECT id, 'instructions', now() FROM esim_profiles",
+            "failed",
+        ),
+        ("INSERT INTO outgoing_mails (profile_id, kind, number) SELECT id, 'resend', 1 FROM esim_profiles", "passed"),
+        ("UPDATE outgoing_mails SET refused_at = now() WHERE kind = 'resend'", "failed"),
+        ("UPDATE outgoing_mails SET refused_at = now() - interval '31 days'", "passed"),
+    ):
+        async with house.db.begin() as connection:
+            await connection.execute(text(statement))
+        [found] = await check_refused(house)
+        assert found.result.value == result, statement
+        assert result == "passed" or str(found.to_do).startswith("tribi esims list --mail-refused")

@@ -14,12 +14,14 @@ import app
 from app.house import House
 from app.services.esim_providers import event_source
 from app.services.esim_providers.connected_you.client import ConnectedYou
-from app.services.esims import answer, resolve
+from app.services.esims import answer, resend, resolve, thresholds
 from app.services.esims.answer import record_answer
 from app.services.esims.recover import sweep
+from app.services.esims.resend import resend_instructions
 from app.services.esims.resolve import resolve_issued
 from app.services.news import receive
 from app.services.news.receive import receive_event
+from app.services.esims.thresholds import note_thresholds
 from app.values.activation_code import ActivationCode
 from tests.builders import an_order, provisioned
 from tests.services.esims.conftest import on_file
@@ -58,13 +60,32 @@ async def an_event(house: House, provider: ConnectedYou) -> tuple[int, Callable[
     source = event_source(house.settings, provider.name)
     assert source is not None
     return order_id, lambda: receive_event(house.db, house.vault, source, f'{{"iccid": "{iccid}"}}'.encode())
+async def a_message_again(house: House, provider: ConnectedYou) -> tuple[int, Callable[[], Awaitable[object]]]:
+    order_id, deliver = await a_persons_word(house, provider)
+    await deliver()
+    esim_id = (await on_file(house, order_id)).profile.id
+    return order_id, lambda: resend_instructions(house, esim_id, actor="cli:test")
+
+
+async def a_notice(house: House, provider: ConnectedYou) -> tuple[int, Callable[[], Awaitable[object]]]:
+    order_id, deliver = await a_persons_word(house, provider)
+    await deliver()
+    esim_id = (await on_file(house, order_id)).profile.id
+
+    async def note() -> None:
+        async with house.db.begin() as connection:
+            await note_thresholds(connection, esim_id, ("data_50", "data_80"))
+
+    return order_id, note
 
 
 ACTS: dict[str, tuple[Act, Any]] = {
     "services/esims/answer.py:_record": (an_answer, answer),
     "services/esims/answer.py:_record_late": (a_late_answer, answer),
+    "services/esims/resend.py:resend_instructions": (a_message_again, resend),
     "services/esims/resolve.py:resolve_issued": (a_persons_word, resolve),
     "services/news/receive.py:_store": (an_event, receive),
+    "services/esims/thresholds.py:note_thresholds": (a_notice, thresholds),
 }
 """Who enqueues: how it is brought about, and the module in which it does so."""
 
@@ -106,7 +127,7 @@ async def test_an_act_that_is_rolled_back_leaves_no_job_and_one_that_is_not_leav
 ) -> None:
     prepare, module = ACTS[name]
     order_id, act = await prepare(house, provider)
-    before = (await on_file(house, order_id)).profile.status
+    before, queued = (await on_file(house, order_id)).profile.status, await jobs(house)
     enqueue = module.enqueue
 
     async def enqueue_and_fail(connection: AsyncConnection, *job: Any, **args: Any) -> None:
@@ -117,6 +138,6 @@ async def test_an_act_that_is_rolled_back_leaves_no_job_and_one_that_is_not_leav
         patch.setattr(module, "enqueue", enqueue_and_fail)
         with pytest.raises(ZeroDivisionError):
             await act()
-    assert ((await on_file(house, order_id)).profile.status, await jobs(house)) == (before, 0)
+    assert ((await on_file(house, order_id)).profile.status, await jobs(house)) == (before, queued)
     await act()
-    assert ((await on_file(house, order_id)).profile.status, await jobs(house)) == ("provisioned", 1)
+    assert ((await on_file(house, order_id)).profile.status, await jobs(house)) == ("provisioned", queued + 1)
