@@ -170,6 +170,7 @@ class Settings(BaseSettings):
     public_url: HttpUrl | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
     mail_from: Annotated[Annotated[str, AfterValidator(read_email)] | None, Field(validate_default=True)] = None
+    webhooks_allow_private: bool = False
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
 
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)

@@ -12,6 +12,7 @@ from app.api.access import Office, UnsettledOffice
 from app.errors import DatabaseUnavailable, PausedBy
 from app.services.esims.pause import Obstacle, Outlook, outlook
 from app.services.esims.stuck import count_stuck
+from app.services.webhooks.standing import count_endpoints
 from app.shapes import rfc3339
 
 router = APIRouter(tags=["platform"])
@@ -104,6 +105,10 @@ async def prometheus(office: UnsettledOffice) -> Response:
         async with office.house.db.read() as connection:
             stuck = await count_stuck(connection)
             ahead = await _outlook(office, connection)
+            webhooks = await count_endpoints(connection)
+        metrics.WEBHOOK_DELIVERIES_PENDING.set(webhooks.pending)
+        metrics.WEBHOOK_ENDPOINTS_FAILING.set(webhooks.failing)
+        metrics.WEBHOOK_ENDPOINTS_DISABLED.set(webhooks.disabled)
         metrics.HELD.set(PausedBy.HELD in ahead.paused_by)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)
         metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)

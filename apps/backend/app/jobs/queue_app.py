@@ -13,6 +13,7 @@ from app import metrics
 from app.house import House
 from app.queue import EARLIER_QUEUE, Job
 from app.services.esims.announce import announce_provisioned
+from app.services.webhooks.deliveries import forget_old_events
 
 MOST_RETRIES = 36
 _LONGEST_PAUSE_S = 3600
@@ -70,7 +71,8 @@ def build_queue_app(house: House) -> procrastinate.App:
     @app.periodic(cron="17 3 * * *")
     @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)
     async def tidy(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
-        """Finished jobs are kept for a week, failed ones for good: somebody must look at those."""
+        """Finished jobs are kept for a week, failed ones for good: somebody must look at those. What was told, for 30 days."""
         await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)
+        await forget_old_events(house.db)
 
     return app

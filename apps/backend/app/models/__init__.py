@@ -9,6 +9,7 @@ from app.models.installation import EncryptionKey, Installation, ProviderState
 from app.models.mail import OutgoingMail
 from app.models.orders import IdempotencyKey, Order
 from app.models.recovery import ForgottenAttempt
+from app.models.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
     "AuditEntry",
@@ -25,4 +26,7 @@ __all__ = [
     "ProviderState",
     "ProvisioningAttempt",
     "ServiceKey",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
 ]
