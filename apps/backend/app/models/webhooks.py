@@ -61,7 +61,7 @@ class WebhookEvent(Base):
 
     id: Mapped[Id]
     message_id: Mapped[str] = mapped_column(
-        Text, server_default=text("'msg_' || replace(gen_random_uuid()::text, '-', '')")
+        Text, server_default=text("('msg_'::text || replace((gen_random_uuid())::text, '-'::text, ''::text))")
     )
     """The `webhook-id`: the same to every endpoint and at every attempt, other than in any other installation."""
     type: Mapped[String]

@@ -40,7 +40,7 @@ def upgrade() -> None:
     )
     op.create_table('webhook_events',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=False), nullable=False),
-    sa.Column('message_id', sa.Text(), server_default=sa.text("'msg_' || replace(gen_random_uuid()::text, '-', '')"), nullable=False),
+    sa.Column('message_id', sa.Text(), server_default=sa.text("('msg_'::text || replace((gen_random_uuid())::text, '-'::text, ''::text))"), nullable=False),
     sa.Column('type', sa.Text(), nullable=False),
     sa.Column('data', postgresql.JSONB(), nullable=False),
     sa.Column('occurred_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),

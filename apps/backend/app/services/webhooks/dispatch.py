@@ -21,6 +21,8 @@ class Dispatcher:
         self._line = line
         self._under_way: dict[asyncio.Task[None], int] = {}
         """By task: to which endpoint."""
+        self._full: set[int] = set()
+        """Endpoints for which all places were taken when it was last looked: something may wait for the next one."""
         self._room = asyncio.Event()
 
     async def begin_due(self) -> int:
@@ -39,6 +41,8 @@ class Dispatcher:
             task = asyncio.create_task(self._deliver(delivery))
             self._under_way[task] = delivery.endpoint_id
             task.add_done_callback(self._done)
+            busy[delivery.endpoint_id] += 1
+        self._full = {endpoint_id for endpoint_id, under_way in busy.items() if under_way >= AT_ONCE}
         return len(claimed)
 
     async def until_room(self, at_most_s: float) -> None:
@@ -55,10 +59,8 @@ class Dispatcher:
             await asyncio.wait(self._under_way)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        endpoint_id = self._under_way[task]
-        if Counter(self._under_way.values())[endpoint_id] >= AT_ONCE:
+        if self._under_way.pop(task) in self._full:
             self._room.set()
-        del self._under_way[task]
 
     async def _deliver(self, delivery: Delivery) -> None:
         try:
