@@ -60,18 +60,8 @@ def list_(json: Json = False) -> None:
     if json:
         print_json([endpoint_shape(endpoint).model_dump(mode="json") for endpoint in endpoints])
         return
-    rows = [
-        [
-            str(one.id),
-            one.url,
-            _heard(one),
-            _state(one),
-            rfc3339(one.failing_since) or "",
-            rfc3339(one.created_at) or "",
-        ]
-        for one in endpoints
-    ]
-    print_table(["ID", "URL", "EVENTS", "STATE", "FAILING SINCE", "CREATED"], rows)
+    rows = [[str(one.id), _state(one), rfc3339(one.failing_since) or "", _heard(one), one.url] for one in endpoints]
+    print_table(["ID", "STATE", "FAILING SINCE", "EVENTS", "URL"], rows)
 
 
 def _heard(endpoint: "Endpoint") -> str:

@@ -38,8 +38,13 @@ def test_private_ones_and_http_may_be_allowed(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "shop.example.com", "https://", "https://shop example.com/", "https://shop.example.com/#top", "https://.../"]
-    + [
+    [
+        "",
+        "shop.example.com",
+        "https://",
+        "https://shop example.com/",
+        "https://shop.example.com/#top",
+        "https://.../",
         "https://shop.example.com/é",
         "https://-a.example.com/",
         "https://a..b/",
@@ -61,9 +66,24 @@ def test_no_part_of_a_url_is_repeated() -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["1.1.1.1", "8.8.8.8", "9.9.9.9", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1", "192.0.1.1"]
-    + ["198.17.255.255", "198.20.0.1", "223.255.255.255", "168.63.129.17", "2606:4700::1111", "2a00:1450:4001::1"]
-    + ["64:ff9b::9.9.9.9", "2400:cb00::1"],
+    [
+        "1.1.1.1",
+        "8.8.8.8",
+        "9.9.9.9",
+        "100.63.255.255",
+        "100.128.0.1",
+        "172.15.0.1",
+        "172.32.0.1",
+        "192.0.1.1",
+        "198.17.255.255",
+        "198.20.0.1",
+        "223.255.255.255",
+        "168.63.129.17",
+        "2606:4700::1111",
+        "2a00:1450:4001::1",
+        "64:ff9b::9.9.9.9",
+        "2400:cb00::1",
+    ],
 )
 def test_addresses_beside_the_reserved_ones_are_public(address: str) -> None:
     assert is_public(address)

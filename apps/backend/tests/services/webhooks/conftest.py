@@ -70,8 +70,8 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield one
 
 
-async def a_receiver() -> AsyncIterator[Receiver]:
-    receiver = Receiver()
+async def a_receiver(receiver: Receiver | None = None) -> AsyncIterator[Receiver]:
+    receiver = receiver or Receiver()
     application = web.Application()
     application.router.add_route("*", "/{path:.*}", receiver.take)
     runner = web.AppRunner(application, handler_cancellation=True, shutdown_timeout=0.1)
@@ -85,6 +85,10 @@ async def a_receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 def telling_house(house: House) -> House:
+    return telling(house)
+
+
+def telling(house: House) -> House:
     """Its endpoints may be on this machine."""
     settings = house.settings.model_copy(update={"webhooks_allow_private": True})
     return House(settings, house.db, house.keyring, house.vault)

@@ -2,15 +2,17 @@
 
 import asyncio
 import socket
+import threading
 from asyncio.selector_events import BaseSelectorEventLoop
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from tests.services.webhooks.conftest import Receiver, a_receiver
 from tests.services.webhooks.targets import PUBLIC
 
 
@@ -83,3 +85,25 @@ async def watched_wires(ports: Sequence[int] = (8443,)) -> AsyncIterator[Wires]:
         for server in servers:
             server.close()
             await server.wait_closed()
+
+
+@contextmanager
+def served_in_a_thread() -> Iterator[Receiver]:
+    """A receiver for as long as it takes, while this thread waits for a command."""
+    receiver, began, loop = Receiver(), threading.Event(), asyncio.new_event_loop()
+    ended = asyncio.Event()
+
+    async def serve() -> None:
+        async for _ in a_receiver(receiver):
+            began.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    began.wait()
+    try:
+        yield receiver
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join()
+        loop.close()
