@@ -19,6 +19,9 @@ from tests.services.webhooks.network import Names, watched_wires
 from tests.services.webhooks.targets import PUBLIC, TARGETS, Target
 
 SECRET = "whsec_c2VjcmV0LW9mLXRlc3RzLXNlY3JldC1vZi10ZXN0cw=="
+_CONTEXT = ssl.create_default_context()
+"""Made once: it reads some hundred certificates."""
+
 OTHER = "whsec_b3RoZXItc2VjcmV0LW9mLXRlc3RzLW90aGVyLXNlY3JldA=="
 
 
@@ -28,7 +31,7 @@ def to(url: str, *secrets: str) -> Message:
 
 @asynccontextmanager
 async def a_line(**how: object) -> AsyncIterator[Line]:
-    line = Line(**({"allow_private": True, "timeout_s": 5} | how))  # type: ignore[arg-type]
+    line = Line(**({"allow_private": True, "timeout_s": 5, "ssl_context": _CONTEXT} | how))  # type: ignore[arg-type]
     try:
         yield line
     finally:
