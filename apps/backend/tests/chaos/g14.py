@@ -42,7 +42,7 @@ from tests.services.webhooks.targets import TARGETS
 
 DEAD_FOR_S = 75 * 3600
 _STEP_S = 20
-"""How far the clock goes beyond the next attempt, so that those around it are made together."""
+"""How far the clock goes beyond the next attempt, so that those around it are made together; while nobody is there 1 % further."""
 
 _LOSES = 0.1
 """The part of answers that a receiver loses: it has taken the message, and the connection breaks."""
@@ -135,13 +135,21 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick, limits: 
 
 
 async def told(
-    database_url: str, *, n: int, seed: int, tick: Tick = no_tick, limits: Limits = Limits(), rounds: int = 7
+    database_url: str,
+    *,
+    n: int,
+    seed: int,
+    tick: Tick = no_tick,
+    limits: Limits = Limits(),
+    rounds: int = 7,
+    takes_s: float = 0.02,
 ) -> Outcome:
     """
     In a migrated database that nobody else uses.
 
     Args:
-        rounds: how often it is measured what a receiver that hangs costs the others.
+        rounds: how often it is measured what a receiver that hangs costs one that is well,
+        takes_s: and that takes so long to answer.
     """
     outcome = Outcome(done=n)
     plain = Database(database_url)
@@ -154,7 +162,7 @@ async def told(
         await house.settle()
         await _dead_for_days(house, outcome, n, tick)
         await _loses_answers(house, outcome, max(n // 5, 20), random.Random(seed))  # noqa: S311 - reproducible
-        await _one_hangs(house, outcome, rounds, max(min(n // 2, 300), 40), limits)
+        await _one_hangs(house, outcome, rounds, takes_s, max(min(n // 2, 300), 40), limits)
     finally:
         await db.close()
         await plain.close()
@@ -177,7 +185,7 @@ async def _dead_for_days(house: House, outcome: Outcome, n: int, tick: Tick) -> 
                 next_in_s = await connection.scalar(_NEXT_IN_S)
                 if next_in_s is None or moved_s >= DEAD_FOR_S:
                     break
-                step_s = min(max(float(next_in_s), 0) + _STEP_S, DEAD_FOR_S - moved_s)
+                step_s = min(max(float(next_in_s), 0) + _STEP_S + moved_s / 100, DEAD_FOR_S - moved_s)
                 await connection.execute(_MOVE, {"by_s": step_s})
             done = int(n * 0.9 * moved_s / DEAD_FOR_S)
             tick(done - told)
@@ -253,7 +261,9 @@ async def _loses_answers(house: House, outcome: Outcome, n: int, draw: random.Ra
     await _remove(house, endpoint_id)
 
 
-async def _one_hangs(house: House, outcome: Outcome, rounds: int, messages: int, limits: Limits) -> None:
+async def _one_hangs(
+    house: House, outcome: Outcome, rounds: int, takes_s: float, messages: int, limits: Limits
+) -> None:
     """The same messages to a receiver that is well, beside one that hangs and beside none, again and again in turn."""
     well, hangs = Receiver(), Receiver()
     places = [_a_place() for _ in range(2)]
@@ -267,11 +277,11 @@ async def _one_hangs(house: House, outcome: Outcome, rounds: int, messages: int,
                 await released.wait()
                 return web.Response(status=503)
 
-            async def take_20_ms(_: str) -> web.StreamResponse:
-                await asyncio.sleep(0.02)
+            async def take(_: str) -> web.StreamResponse:
+                await asyncio.sleep(takes_s)
                 return web.Response(status=204)
 
-            well.answer, hangs.answer = take_20_ms, hang
+            well.answer, hangs.answer = take, hang
             ids = []
             endpoint_id, well.secret = await _an_endpoint(house, places[0][1])
             ids.append(endpoint_id)
