@@ -37,6 +37,7 @@ from app.services.webhooks.tell import tell
 from app.settings import Settings
 from app.vault import Keyring
 from tests.chaos.outcome import Outcome, Tick, no_tick
+from tests.chaos.purchases import unforeseen
 from tests.services.webhooks.network import Names, watched_wires
 from tests.services.webhooks.targets import TARGETS
 
@@ -86,7 +87,7 @@ class Receiver:
     """What a seller's server does with a message, and whether it was ours."""
 
     secret: str = ""
-    answer: Callable[[str], Awaitable[web.StreamResponse]] | None = None
+    answer: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
     heard: Counter[str] = field(default_factory=Counter)
     """By `webhook-id`."""
     forged: int = 0
@@ -104,7 +105,7 @@ class Receiver:
         message_id = request.headers["webhook-id"]
         self.heard[message_id] += 1
         try:
-            return web.Response(status=204) if self.answer is None else await self.answer(message_id)
+            return web.Response(status=204) if self.answer is None else await self.answer(request)
         finally:
             self._at_once -= 1
 
@@ -160,9 +161,11 @@ async def told(
         settings = Settings(database_url=SecretStr(database_url), webhooks_allow_private=True)
         house = House(settings, db, Keyring((random.Random(seed).randbytes(32),)))  # noqa: S311 - of a test
         await house.settle()
-        await _dead_for_days(house, outcome, n, tick)
-        await _loses_answers(house, outcome, max(n // 5, 20), random.Random(seed))  # noqa: S311 - reproducible
-        await _one_hangs(house, outcome, rounds, takes_s, max(min(n // 2, 300), 40), limits)
+        with unforeseen() as complaints:
+            await _dead_for_days(house, outcome, n, tick)
+            await _loses_answers(house, outcome, max(n // 5, 20), random.Random(seed))  # noqa: S311 - reproducible
+            await _one_hangs(house, outcome, rounds, takes_s, max(min(n // 2, 300), 40), limits)
+        outcome.failures += complaints
     finally:
         await db.close()
         await plain.close()
@@ -231,10 +234,11 @@ async def _loses_answers(house: House, outcome: Outcome, n: int, draw: random.Ra
     receiver = Receiver()
     lost: set[str] = set()
 
-    async def answer(message_id: str) -> web.StreamResponse:
-        if message_id not in lost and draw.random() < _LOSES:
+    async def answer(request: web.Request) -> web.StreamResponse:
+        message_id = request.headers["webhook-id"]
+        if message_id not in lost and draw.random() < _LOSES and request.transport is not None:
             lost.add(message_id)
-            raise ConnectionResetError
+            request.transport.abort()
         return web.Response(status=204)
 
     receiver.answer = answer
@@ -254,6 +258,7 @@ async def _loses_answers(house: House, outcome: Outcome, n: int, draw: random.Ra
     outcome.counts["events of which answers were lost"] = n
     outcome.counts["answers lost"] = len(lost)
     outcome.counts["heard twice since the first answer was lost"] = duplicates
+    outcome.require("answers lost", 1)
     if (len(receiver.heard), duplicates, receiver.forged) != (n, len(lost), 0):
         outcome.failures.append(
             f"{len(receiver.heard)} of {n} arrived, {duplicates} twice, {len(lost)} answers were lost, {receiver.forged} forged"
@@ -273,11 +278,11 @@ async def _one_hangs(
             is_beside_one = bool(turn % 2)
             released = asyncio.Event()
 
-            async def hang(_: str, released: asyncio.Event = released) -> web.StreamResponse:
+            async def hang(_: web.Request, released: asyncio.Event = released) -> web.StreamResponse:
                 await released.wait()
                 return web.Response(status=503)
 
-            async def take(_: str) -> web.StreamResponse:
+            async def take(_: web.Request) -> web.StreamResponse:
                 await asyncio.sleep(takes_s)
                 return web.Response(status=204)
 
