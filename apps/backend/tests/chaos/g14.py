@@ -45,7 +45,7 @@ DEAD_FOR_S = 75 * 3600
 _STEP_S = 20
 """How far the clock goes beyond the next attempt, so that those around it are made together; while nobody is there 1 % further."""
 
-_LOSES = 0.1
+_LOSES = 0.25
 """The part of answers that a receiver loses: it has taken the message, and the connection breaks."""
 
 _CLOCK = """
@@ -143,7 +143,7 @@ async def told(
     tick: Tick = no_tick,
     limits: Limits = Limits(),
     rounds: int = 7,
-    takes_s: float = 0.02,
+    takes_s: float = 0.1,
 ) -> Outcome:
     """
     In a migrated database that nobody else uses.

@@ -14,7 +14,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from app.services.webhooks import line as line_module
 from app.services.webhooks.line import Line, Message, Outcome, signed
 from app.values.webhook_url import read_webhook_url
-from tests.services.webhooks.conftest import Heard, Receiver
+from tests.services.webhooks.conftest import Heard, Receiver, a_receiver
 from tests.services.webhooks.network import Names, watched_wires
 from tests.services.webhooks.targets import PUBLIC, TARGETS, Target
 
@@ -119,21 +119,12 @@ async def test_a_public_receiver_is_reached_by_tls_that_is_verified() -> None:
 
 async def test_proxies_of_the_environment_are_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     proxy = Receiver()
-    async for _ in _served(proxy):
+    async for _ in a_receiver(proxy):
         for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
             monkeypatch.setenv(name, proxy.url)
         async with a_line() as line:
             assert (await line.post(to(receiver.url))).outcome is Outcome.DELIVERED
     assert (len(receiver.heard), proxy.heard) == (1, [])
-
-
-async def _served(receiver: Receiver) -> AsyncIterator[None]:
-    runner = web.ServerRunner(web.Server(receiver.take))
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield
-    await runner.cleanup()
 
 
 async def test_plain_http_is_not_sent_once_it_is_no_longer_allowed() -> None:
