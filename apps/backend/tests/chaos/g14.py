@@ -142,7 +142,7 @@ async def told(
     seed: int,
     tick: Tick = no_tick,
     limits: Limits = Limits(),
-    rounds: int = 7,
+    rounds: int = 15,
     takes_s: float = 0.1,
 ) -> Outcome:
     """
@@ -164,7 +164,7 @@ async def told(
         with unforeseen() as complaints:
             await _dead_for_days(house, outcome, n, tick)
             await _loses_answers(house, outcome, max(n // 5, 20), random.Random(seed))  # noqa: S311 - reproducible
-            await _one_hangs(house, outcome, rounds, takes_s, max(min(n // 2, 300), 40), limits)
+            await _one_hangs(house, outcome, rounds, takes_s, max(min(n // 10, 100), 40), limits)
         outcome.failures += complaints
     finally:
         await db.close()
@@ -269,7 +269,10 @@ async def _loses_answers(house: House, outcome: Outcome, n: int, draw: random.Ra
 async def _one_hangs(
     house: House, outcome: Outcome, rounds: int, takes_s: float, messages: int, limits: Limits
 ) -> None:
-    """The same messages to a receiver that is well, beside one that hangs and beside none, again and again in turn."""
+    """
+    The same messages to a receiver that is well, beside one that hangs and beside none, in turn. The quickest of each
+    are compared: whatever else the machine does makes the others slower.
+    """
     well, hangs = Receiver(), Receiver()
     places = [_a_place() for _ in range(2)]
     took: dict[bool, list[float]] = {False: [], True: []}
