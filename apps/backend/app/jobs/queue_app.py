@@ -14,6 +14,7 @@ from app.house import House
 from app.queue import EARLIER_QUEUE, Job
 from app.services.esims.announce import announce_provisioned
 from app.services.webhooks.deliveries import forget_old_events
+from app.services.webhooks.endpoints import forget_former_secrets
 
 MOST_RETRIES = 36
 _LONGEST_PAUSE_S = 3600
@@ -74,5 +75,6 @@ def build_queue_app(house: House) -> procrastinate.App:
         """Finished jobs are kept for a week, failed ones for good: somebody must look at those. What was told, for 30 days."""
         await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)
         await forget_old_events(house.db)
+        await forget_former_secrets(house.db)
 
     return app

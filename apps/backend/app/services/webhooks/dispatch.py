@@ -35,7 +35,7 @@ class Dispatcher:
         """
         self._room.clear()
         busy = Counter(self._under_way.values())
-        async with self._house.db.begin() as connection:
+        async with self._house.db.read() as connection:  # one statement, which needs no transaction around it
             claimed = await claim(connection, self._house.keyring, busy)
         for delivery in claimed:
             task = asyncio.create_task(self._deliver(delivery))

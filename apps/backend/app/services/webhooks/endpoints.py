@@ -12,6 +12,7 @@ from sqlalchemy import BigInteger, Row, bindparam, case, delete, func, insert, s
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Tag, record
+from app.db import Database
 from app.errors import NotFound, TribiError
 from app.models import WebhookDelivery, WebhookEndpoint
 from app.services.webhooks.events import read_events
@@ -70,6 +71,11 @@ _NEXT_ID = select(func.nextval("webhook_endpoints_id_seq", type_=BigInteger))
 _ALL = select(*_SHOWN).order_by(WebhookEndpoint.id.desc())
 _of = WebhookEndpoint.id == bindparam("endpoint_id")
 _ONE = select(*_SHOWN).where(_of)
+_FORGET_FORMER = (
+    update(WebhookEndpoint)
+    .where(WebhookEndpoint.previous_until < func.now())
+    .values(previous_secret=None, previous_until=None)
+)
 
 
 async def add_endpoint(
@@ -216,6 +222,12 @@ async def rotate_secret(
     ).one()
     await record(connection, actor, Tag.WEBHOOK_SECRET_ROTATED, "webhook_endpoints", endpoint_id)
     return _endpoint(row), secret
+
+
+async def forget_former_secrets(db: Database) -> None:
+    """Those that are no longer valid."""
+    async with db.begin() as connection:
+        await connection.execute(_FORGET_FORMER)
 
 
 SECRETS = (

@@ -19,7 +19,12 @@ from app.services.webhooks import deliver as deliver_module
 from app.services.webhooks.deliver import AT_ONCE, claim
 from app.services.webhooks.deliveries import EndpointDisabled, forget_old_events, list_deliveries, redeliver
 from app.services.webhooks.dispatch import Dispatcher
-from app.services.webhooks.endpoints import change_endpoint, remove_endpoint, rotate_secret
+from app.services.webhooks.endpoints import (
+    change_endpoint,
+    forget_former_secrets,
+    remove_endpoint,
+    rotate_secret,
+)
 from app.services.webhooks.events import OrderPaid
 from app.services.webhooks.line import Line
 from app.services.webhooks.schedule import JITTER, MOST_ATTEMPTS, PAUSES_S, pause_after
@@ -225,6 +230,9 @@ async def test_while_a_secret_is_rotated_both_verify_and_a_day_later_only_the_ne
     receiver.heard[1].verified(newer)
     with pytest.raises(WebhookVerificationError):
         receiver.heard[1].verified(former)
+    assert (await endpoint_on_file(telling_house.db, endpoint_id)).previous_secret is not None
+    await forget_former_secrets(telling_house.db)
+    assert (await endpoint_on_file(telling_house.db, endpoint_id)).previous_secret is None
 
 
 async def test_of_three_secrets_the_oldest_ends_at_once(telling_house: House, receiver: Receiver) -> None:
