@@ -48,6 +48,12 @@ class Tag(StrEnum):
     PROVIDER_PAUSED = "providers.paused"
     PROVIDER_RESUMED = "providers.resumed"
     PROVIDER_EVENTS_VIEWED = "providers.events_viewed"
+    WEBHOOK_ADDED = "webhooks.added"
+    WEBHOOK_CHANGED = "webhooks.changed"
+    WEBHOOK_REMOVED = "webhooks.removed"
+    WEBHOOK_DISABLED = "webhooks.disabled"
+    WEBHOOK_SECRET_ROTATED = "webhooks.secret_rotated"  # noqa: S105 - a name
+    WEBHOOK_REDELIVERED = "webhooks.redelivered"
     ENCRYPTION_KEY_ROTATED = "secrets.rotated"
     ENCRYPTION_KEY_FORGOTTEN = "secrets.key_forgotten"
 

@@ -12,12 +12,24 @@ import structlog
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from app.api import esims, install_page, orders, plans, platform, problems, reading, webhooks
+from app.api import (
+    esims,
+    install_page,
+    orders,
+    plans,
+    platform,
+    problems,
+    reading,
+    webhook_endpoints,
+    webhooks,
+)
 from app.api.access import Office
 from app.api.problems import Problem
 from app.api.shell import Shell
+from app.api.webhook_events import described_events
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.house import House, open_house
+from app.jobs.delivering import keep_delivering
 from app.jobs.renewing import keep_credential_current
 from app.jobs.running import keep_replaying, keep_sweeping, keep_working
 from app.services.esim_providers import get_esim_provider, missing_settings
@@ -41,6 +53,7 @@ Tribi sells and provisions travel eSIMs: **one paid order becomes exactly one eS
 1. `POST /api/orders` places a paid order (service key with the scope `orders`, and an `Idempotency-Key`).
 2. `POST /api/esims/activate` buys its eSIM, once, however often it is called (scope `esims`).
 3. `GET /api/esims/{id}` and its QR pictures give what the traveller installs.
+4. `POST /api/webhook-endpoints` names a URL that hears of it (scope `webhooks`; signed as Standard Webhooks are).
 
 Errors are problem documents (RFC 9457); each `type` is a [readable page](/problems/). Times are RFC 3339 in UTC, money is in minor
 units with ISO 4217 codes, countries are ISO 3166-1 alpha-2.
@@ -68,6 +81,7 @@ def create_app(settings: Settings | None = None) -> Shell:
         esims.router,
         webhooks.router,
         install_page.router,
+        webhook_endpoints.router,
         platform.router,
         reading.router,
     ):
@@ -96,6 +110,7 @@ async def _open(app: FastAPI, settings: Settings) -> AsyncGenerator[None, None]:
             asyncio.create_task(_after(settling, lambda: keep_sweeping(house))),
             asyncio.create_task(_after(settling, lambda: keep_replaying(activations))),
             asyncio.create_task(_after(settling, lambda: keep_working(house))),
+            asyncio.create_task(_after(settling, lambda: keep_delivering(house))),
             asyncio.create_task(keep_credential_current(settings, provider)),
         ]
         try:
@@ -160,10 +175,21 @@ def _complete_openapi(app: FastAPI) -> None:
             document = generate()
             components = document.setdefault("components", {}).setdefault("schemas", {})
             _, described = models_json_schema(
-                [(model, "validation") for model in (Problem, orders.OrderIn, esims.ActivateIn)],
+                [
+                    (model, "validation")
+                    for model in (
+                        Problem,
+                        orders.OrderIn,
+                        esims.ActivateIn,
+                        webhook_endpoints.EndpointIn,
+                        webhook_endpoints.EndpointChangeIn,
+                    )
+                ],
                 ref_template="#/components/schemas/{model}",
             )
             components.update(described["$defs"])
+            document["webhooks"], news = described_events()
+            components.update(news)
             for unused in ("HTTPValidationError", "ValidationError"):
                 components.pop(unused, None)
             app.openapi_schema = document

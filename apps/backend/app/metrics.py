@@ -96,6 +96,27 @@ MAILS = Counter(
     " (`put_off`; tried again).",
     ["kind", "outcome"],
 )
+WEBHOOK_ATTEMPTS = Counter(
+    "tribi_webhook_attempts", "Messages sent to sellers' webhook endpoints, by what came of it.", ["outcome"]
+)
+WEBHOOK_DELIVERIES_FAILED = Counter(
+    "tribi_webhook_deliveries_failed", "Webhook deliveries given up after their last attempt: an alarm."
+)
+WEBHOOK_DELIVERIES_PENDING = Gauge(
+    "tribi_webhook_deliveries_pending",
+    "Webhook deliveries that wait for their first or next attempt, those of disabled endpoints aside.",
+    multiprocess_mode="mostrecent",
+)
+WEBHOOK_ENDPOINTS_FAILING = Gauge(
+    "tribi_webhook_endpoints_failing",
+    "Enabled webhook endpoints that have taken nothing for an hour although there was something: an alarm.",
+    multiprocess_mode="mostrecent",
+)
+WEBHOOK_ENDPOINTS_DISABLED = Gauge(
+    "tribi_webhook_endpoints_disabled",
+    "Webhook endpoints that hear of nothing, since they answered 410 or failed for days: an alarm.",
+    multiprocess_mode="mostrecent",
+)
 SURPLUS = Counter("tribi_esims_surplus", "eSIMs issued that no order needs: an alarm.")
 
 

@@ -195,6 +195,7 @@ class Settings(BaseSettings):
     mail_from_name: Annotated[str, AfterValidator(read_person_name)] | None = None
     support_contact: Annotated[str, AfterValidator(_contact)] | None = None
     default_language: Annotated[Literal["en", "es", "pt", "fr", "de"], BeforeValidator(_lower)] = "en"
+    webhooks_allow_private: bool = False
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
 
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)

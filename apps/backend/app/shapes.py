@@ -13,6 +13,8 @@ from app.services.catalogue.plans import SellablePlan
 from app.services.esims.esim import Esim
 from app.services.orders.page_links import page_address
 from app.services.orders.show import OrderView
+from app.services.webhooks.deliveries import LoggedDelivery
+from app.services.webhooks.endpoints import Endpoint
 from app.values.locales import price_text
 
 Item = TypeVar("Item")
@@ -147,6 +149,53 @@ class PlanShape(Shape):
     )
 
 
+class EndpointShape(Shape):
+    """A URL that hears of events."""
+
+    id: int
+    url: str = Field(examples=["https://shop.example.com/tribi"])
+    events: list[str] = Field(description="Which ones; empty for all", examples=[["esim.provisioned"]])
+    is_enabled: bool
+    disabled_because: str | None = Field(
+        description="asked, gone (it answered 410) or failing (it took nothing for five days)"
+    )
+    disabled_at: Instant | None
+    failing_since: Instant | None = Field(description="Nothing was taken since then")
+    previous_secret_until: Instant | None = Field(
+        description="Until then messages are signed with the former secret, too"
+    )
+    created_at: Instant
+
+
+class EndpointWithSecretShape(EndpointShape):
+    """With the secret, which nobody can see again."""
+
+    secret: str = Field(description="Signs what is sent, as Standard Webhooks has it", examples=["whsec_c2VjcmV0"])
+
+
+class AttemptShape(Shape):
+    at: str = Field(examples=["2026-11-23T12:00:00.000Z"])
+    outcome: str = Field(description="delivered, refused, gone, timeout, unreachable or forbidden")
+    status: int | None = Field(description="HTTP's, null where there was no answer")
+    ms: int
+    said: str | None = Field(description="By the receiver or the network; cut and redacted")
+
+
+class DeliveryShape(Shape):
+    """One event to one endpoint."""
+
+    id: int
+    endpoint_id: int
+    message_id: str = Field(description="The header `webhook-id` of every attempt", examples=["msg_5f0c"])
+    payload: dict[str, Any] = Field(description="As in the document's `webhooks`")
+    status: str = Field(description="pending, delivered or failed", examples=["delivered"])
+    attempts: int = Field(description="Of the present round; a redelivery begins another")
+    next_attempt_at: Instant | None
+    created_at: Instant
+    ended_at: Instant | None
+    history: list[AttemptShape] = Field(description="The attempts of all rounds, the newest at the end, 50 at most")
+
+
 class Page(Shape, Generic[Item]):
     items: list[Item]
     next_cursor: str | None = Field(description="Give it as `cursor` to get the next page; null on the last one.")
@@ -223,4 +272,37 @@ def plan_shape(plan: SellablePlan, locale: str) -> PlanShape:
         currency=plan.currency,
         price_formatted=price_text(plan.price_minor, plan.currency, locale),
         is_orderable=plan.is_orderable,
+    )
+
+
+def endpoint_shape(endpoint: Endpoint) -> EndpointShape:
+    return EndpointShape(
+        id=endpoint.id,
+        url=endpoint.url,
+        events=list(endpoint.events),
+        is_enabled=endpoint.is_enabled,
+        disabled_because=endpoint.disabled_because,
+        disabled_at=endpoint.disabled_at,
+        failing_since=endpoint.failing_since,
+        previous_secret_until=endpoint.previous_secret_until,
+        created_at=endpoint.created_at,
+    )
+
+
+def endpoint_with_secret_shape(endpoint: Endpoint, secret: str) -> EndpointWithSecretShape:
+    return EndpointWithSecretShape(**dict(endpoint_shape(endpoint)), secret=secret)
+
+
+def delivery_shape(delivery: LoggedDelivery) -> DeliveryShape:
+    return DeliveryShape(
+        id=delivery.id,
+        endpoint_id=delivery.endpoint_id,
+        message_id=delivery.message_id,
+        payload=delivery.payload,
+        status=delivery.status,
+        attempts=delivery.attempts,
+        next_attempt_at=delivery.next_attempt_at,
+        created_at=delivery.created_at,
+        ended_at=delivery.ended_at,
+        history=[AttemptShape.model_validate(attempt) for attempt in delivery.history],
     )

@@ -46,7 +46,9 @@ async def a_plan(
 async def a_key(db: Database, *scopes: str) -> tuple[int, str]:
     """A service key (all scopes unless named): its id and its secret."""
     async with db.begin() as connection:
-        key, secret = await create_key(connection, "a shop", list(scopes or ("orders", "esims")), actor="test")
+        key, secret = await create_key(
+            connection, "a shop", list(scopes or ("orders", "esims", "webhooks")), actor="test"
+        )
     return key.id, secret
 
 

@@ -18,6 +18,7 @@ _OURS = (
     "LOG_",
     "SMTP_",
     "MAIL_",
+    "WEBHOOKS_",
 )
 _DEVELOPERS = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(_OURS)}
 os.environ["TRIBI_ENV_FILE"] = os.devnull

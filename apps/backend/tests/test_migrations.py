@@ -29,6 +29,7 @@ from app.house import House
 from app.models.accounts import SCOPES
 from app.models.esims import ATTEMPT_OUTCOMES, PLAN_STATES, PROFILE_STATES, PROFILE_STATUSES
 from app.models.orders import ORDER_STATUSES
+from app.models.webhooks import DELIVERY_STATUSES, DISABLED_BECAUSE, EVENTS
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.services.esims.dossier import dossier_of
@@ -362,6 +363,9 @@ BASE: LiteralString = """
     INSERT INTO installation (id, fingerprint_key) VALUES (1, 'sealed');
     INSERT INTO provider_events (provider, fingerprint, body) VALUES ('CONNECTED_YOU', 'event', 'sealed');
     INSERT INTO provider_states (provider) VALUES ('CONNECTED_YOU');
+    INSERT INTO webhook_endpoints (id, url, events, secret) VALUES (1, 'https://shop.example.com/', '{}', 'sealed');
+    INSERT INTO webhook_events (id, type, data) VALUES (1, 'order.paid', '{}');
+    INSERT INTO webhook_deliveries (id, event_id, endpoint_id, next_attempt_at) VALUES (1, 1, 1, now());
     SELECT setval(format('%I_id_seq', name), 100) FROM unnest(ARRAY['service_keys', 'esim_profiles', 'provisioning_attempts']) name;
 """
 
@@ -456,6 +460,25 @@ REFUSED: list[tuple[str, LiteralString]] = [
     ("ck_provider_states_pause_is_whole", "UPDATE provider_states SET paused_at = now(), paused_by = 'cli:eva'"),
     ("ck_provider_states_pause_is_whole", "UPDATE provider_states SET paused_at = now(), pause_reason = 'why'"),
     ("ck_provider_states_pause_is_whole", "UPDATE provider_states SET paused_by = 'cli:eva', pause_reason = 'why'"),
+    # what sellers hear of
+    ("ck_webhook_endpoints_events", "UPDATE webhook_endpoints SET events = '{order.paid,order.lost}'"),
+    ("ck_webhook_endpoints_events", "UPDATE webhook_endpoints SET events = '{NULL}'"),
+    (
+        "ck_webhook_endpoints_disabled_because",
+        "UPDATE webhook_endpoints SET disabled_at = now(), disabled_because = 'bored'",
+    ),
+    ("ck_webhook_endpoints_disabled_says_why", "UPDATE webhook_endpoints SET disabled_at = now()"),
+    ("ck_webhook_endpoints_disabled_says_why", "UPDATE webhook_endpoints SET disabled_because = 'gone'"),
+    ("ck_webhook_endpoints_previous_secret_ends", "UPDATE webhook_endpoints SET previous_secret = 'sealed'"),
+    ("ck_webhook_events_type", "UPDATE webhook_events SET type = 'order.lost'"),
+    ("ck_webhook_deliveries_status", "UPDATE webhook_deliveries SET status = 'lost', next_attempt_at = NULL"),
+    ("ck_webhook_deliveries_pending_has_its_time", "UPDATE webhook_deliveries SET next_attempt_at = NULL"),
+    ("ck_webhook_deliveries_pending_has_its_time", "UPDATE webhook_deliveries SET status = 'failed'"),
+    # an event goes to an endpoint once
+    (
+        "uq_webhook_deliveries_event_id_endpoint_id",
+        "INSERT INTO webhook_deliveries (id, event_id, endpoint_id, next_attempt_at) VALUES (2, 1, 1, now())",
+    ),
 ]
 
 
@@ -505,6 +528,13 @@ CLOSED_SETS: list[tuple[LiteralString, tuple[str, ...]]] = [
     ("UPDATE esim_profiles SET plan_state = %s", PLAN_STATES),
     ("UPDATE provisioning_attempts SET outcome = %s, closed_at = now()", ATTEMPT_OUTCOMES),
     ("UPDATE service_keys SET scopes = ARRAY[%s]", SCOPES),
+    ("UPDATE webhook_endpoints SET events = ARRAY[%s]", EVENTS),
+    ("UPDATE webhook_endpoints SET disabled_at = now(), disabled_because = %s", DISABLED_BECAUSE),
+    ("UPDATE webhook_events SET type = %s", EVENTS),
+    (
+        "UPDATE webhook_deliveries SET status = %(value)s, next_attempt_at = CASE %(value)s WHEN 'pending' THEN now() END",
+        DELIVERY_STATUSES,
+    ),
 ]
 
 

@@ -22,6 +22,8 @@ LARGE = {
     "outgoing_mails",
     "procrastinate_jobs",
     "provisioning_attempts",
+    "webhook_deliveries",
+    "webhook_events",
 }
 """Tables that grow with every order."""
 

@@ -93,6 +93,7 @@ def _with_scope(scope: str) -> object:
 
 OrdersCaller = Annotated[Caller, _with_scope("orders")]
 EsimsCaller = Annotated[Caller, _with_scope("esims")]
+WebhooksCaller = Annotated[Caller, _with_scope("webhooks")]
 
 
 def json_reply(shape: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -13,6 +13,7 @@ from app.errors import DatabaseUnavailable, PausedBy
 from app.services.esims.pause import Obstacle, Outlook, outlook
 from app.services.esims.stuck import count_stuck
 from app.services.news.on_file import count_parked
+from app.services.webhooks.standing import count_endpoints
 from app.shapes import rfc3339
 
 router = APIRouter(tags=["platform"])
@@ -106,7 +107,11 @@ async def prometheus(office: UnsettledOffice) -> Response:
             stuck = await count_stuck(connection)
             ahead = await _outlook(office, connection)
             parked = await count_parked(connection)
+            webhooks = await count_endpoints(connection)
         metrics.PROVIDER_EVENTS_PARKED.set(parked)
+        metrics.WEBHOOK_DELIVERIES_PENDING.set(webhooks.pending)
+        metrics.WEBHOOK_ENDPOINTS_FAILING.set(webhooks.failing)
+        metrics.WEBHOOK_ENDPOINTS_DISABLED.set(webhooks.disabled)
         metrics.HELD.set(PausedBy.HELD in ahead.paused_by)
         metrics.ESIMS_UNKNOWN.set(stuck.unknown)
         metrics.ORDERS_UNFULFILLED.set(stuck.unfulfilled)

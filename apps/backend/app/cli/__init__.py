@@ -8,7 +8,7 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import catalogue, doctor, esims, keys, providers, recovering, running, sandbox, secrets
+from app.cli import catalogue, doctor, esims, keys, providers, recovering, running, sandbox, secrets, webhooks
 
 app = typer.Typer(
     name="tribi",
@@ -24,6 +24,7 @@ sandbox.register(app)
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(keys.app, name="keys")
 app.add_typer(esims.app, name="esims")
+app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(providers.app, name="providers")
 app.add_typer(secrets.app, name="secrets")
 

@@ -12,7 +12,9 @@ app = typer.Typer(help="Service keys: how a storefront signs its calls.", no_arg
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="Whose key it is, for people.")],
-    scope: Annotated[list[str], typer.Option(help="What it may do: orders, esims. May be given several times.")],
+    scope: Annotated[
+        list[str], typer.Option(help="What it may do: orders, esims, webhooks. May be given several times.")
+    ],
 ) -> None:
     """Make a key. Its secret is printed once, alone on standard output."""
     from app.house import House

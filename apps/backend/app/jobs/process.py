@@ -6,6 +6,7 @@ import signal
 import structlog
 
 from app.house import open_house
+from app.jobs.delivering import keep_delivering
 from app.jobs.running import keep_sweeping, keep_working
 from app.logs import configure_logging
 from app.services.esims.spend import warn_of_live_orders
@@ -26,7 +27,7 @@ def work_until_asked_to_end() -> int:
         async with open_house(settings) as house:
             warn_of_live_orders(settings)
             log.info("worker.started")
-            background = [asyncio.create_task(keep_sweeping(house)), asyncio.create_task(keep_working(house))]
+            background = [asyncio.create_task(keep(house)) for keep in (keep_sweeping, keep_working, keep_delivering)]
             await asked_to_end.wait()
             for task in background:
                 task.cancel()

@@ -16,6 +16,8 @@ from app.services.news.apply import apply_event, catch_up, catch_up_all
 from app.services.esims.term import note_expiring
 from app.services.messages.announce import announce_provisioned
 from app.services.messages.deliver import deliver
+from app.services.webhooks.deliveries import forget_old_events
+from app.services.webhooks.endpoints import forget_former_secrets
 
 MOST_RETRIES = 36
 _LONGEST_PAUSE_S = 3600
@@ -97,7 +99,9 @@ def build_queue_app(house: House) -> procrastinate.App:
     @app.periodic(cron="17 3 * * *")
     @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)
     async def tidy(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
-        """Finished jobs are kept for a week, failed ones for good: somebody must look at those."""
+        """Finished jobs are kept for a week, failed ones for good: somebody must look at those. What was told, for 30 days."""
         await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)
+        await forget_old_events(house.db)
+        await forget_former_secrets(house.db)
 
     return app

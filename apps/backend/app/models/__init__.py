@@ -10,6 +10,7 @@ from app.models.installation import EncryptionKey, Installation, ProviderState
 from app.models.mail import CrossedThreshold, OutgoingMail
 from app.models.orders import IdempotencyKey, Order
 from app.models.recovery import ForgottenAttempt
+from app.models.webhooks import WebhookDelivery, WebhookEndpoint, WebhookEvent
 
 __all__ = [
     "AuditEntry",
@@ -28,4 +29,7 @@ __all__ = [
     "ProvisioningAttempt",
     "ReceivedEvent",
     "ServiceKey",
+    "WebhookDelivery",
+    "WebhookEndpoint",
+    "WebhookEvent",
 ]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from app.db import Base
 from app.models.columns import CreatedAt, Id, String
 
-SCOPES = ("orders", "esims")
+SCOPES = ("orders", "esims", "webhooks")
 
 
 class ServiceKey(Base):

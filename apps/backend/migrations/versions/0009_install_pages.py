@@ -3,7 +3,7 @@
 An eSIM that was ordered before has no link until it is first needed: a token can't be made here, as it is sealed with ENCRYPTION_KEY.
 
 Revision ID: 0009
-Revises: 0006
+Revises: 0008
 """
 
 from alembic import op
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 
 revision = '0009'
-down_revision = '0007'
+down_revision = '0008'
 branch_labels = None
 depends_on = None
 

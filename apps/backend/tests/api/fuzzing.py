@@ -25,6 +25,7 @@ _LIKE_A_SKU = re.compile(r"[!-~]{1,64}")
 _LIKE_A_COUNTRY = re.compile(r"[A-Za-z]{2}")
 _LIKE_A_CURRENCY = re.compile(r"[A-Za-z]{3}")
 _LIKE_A_LOCALE = re.compile(r"(?=.{2,35}\Z)[A-Za-z]{2,3}([-_][A-Za-z0-9]{1,8})*")
+_LIKE_A_URL = re.compile(r"https?://[!-~]{1,2000}")
 _LIKE_A_KEY = re.compile(r"[!#-~][!-~]{0,254}")
 
 # Addresses that mail systems take, out of those that RFC 5322 allows (`read_email` refuses quoted local parts and the like).
@@ -54,6 +55,8 @@ def before_call(context: schemathesis.HookContext, case: schemathesis.Case[Any],
         customer["locale"] = "es-ES"
     if isinstance(body.get("sku"), str) and _LIKE_A_SKU.fullmatch(body["sku"]):
         body["sku"] = SKU
+    if _is_no(_webhook_url, _LIKE_A_URL, body.get("url")):
+        body["url"] = "https://seller.invalid/hooks"  # which no name server knows (RFC 6761)
     # A whole number with a point (`1.0`) is an integer to JSON Schema but not to us: beyond 2^53 a program that writes ids
     # so has lost digits, and would activate another order.
     if isinstance(body.get("order_id"), float) and body["order_id"].is_integer():
@@ -69,6 +72,12 @@ def _is_no(read: Callable[[str], object], shape: re.Pattern[str], text: object) 
     except ValueError:
         return True
     return False
+
+
+def _webhook_url(text: str) -> None:
+    """Raises for those that are good as well: nothing may be sent to somebody who is there."""
+    if text != "https://seller.invalid/hooks":
+        raise ValueError
 
 
 def _currency(text: str) -> int:

@@ -97,7 +97,10 @@ def keeps_the_rules(reply: Reply, path: str) -> None:
     assert "frame-ancestors 'none'" in reply.headers["Content-Security-Policy"]
     assert len(reply.headers["X-Request-Id"]) >= 8
     assert len(reply.headers.getall("X-Request-Id")) == 1
-    if path.startswith(("/api/orders", "/api/esims")) or reply.headers.get("Content-Type") == PROBLEM:
+    if (
+        path.startswith(("/api/orders", "/api/esims", "/api/webhook-endpoints"))
+        or reply.headers.get("Content-Type") == PROBLEM
+    ):
         assert reply.headers["Cache-Control"] == "no-store"
     if reply.headers.get("Content-Type") == PROBLEM and reply.body:
         problem = reply.json()

@@ -21,9 +21,21 @@ GUARDED = [
     ("GET", "/api/esims/1", None),
     ("GET", "/api/esims/1/qr.png", None),
     ("GET", "/api/esims/1/qr.svg", None),
+    ("POST", "/api/webhook-endpoints", b"{}"),
+    ("GET", "/api/webhook-endpoints", None),
+    ("GET", "/api/webhook-endpoints/1", None),
+    ("PATCH", "/api/webhook-endpoints/1", b"{}"),
+    ("DELETE", "/api/webhook-endpoints/1", None),
+    ("POST", "/api/webhook-endpoints/1/rotate-secret", None),
+    ("GET", "/api/webhook-endpoints/1/deliveries", None),
+    ("POST", "/api/webhook-endpoints/1/deliveries/1/redeliver", None),
 ]
+_WEBHOOKS = [one for one in GUARDED if "/webhook-endpoints" in one[1]]
 every_guarded_route = pytest.mark.parametrize(
     ("method", "path", "body"), GUARDED, ids=[f"{m} {p}" for m, p, _ in GUARDED]
+)
+every_webhook_route = pytest.mark.parametrize(
+    ("method", "path", "body"), _WEBHOOKS, ids=[f"{m} {p}" for m, p, _ in _WEBHOOKS]
 )
 
 
@@ -108,6 +120,17 @@ async def test_a_key_without_the_scope_esims_activates_none(shop: Shop) -> None:
     reply = await shop.activate(order["id"], headers={"Authorization": f"Bearer {secret}"})
     assert reply.problem == (403, "forbidden")
     assert (await shop.get(f"/api/esims/{order['esim']['id']}")).json()["status"] == "pending"
+
+
+@every_webhook_route
+async def test_a_key_without_the_scope_webhooks_sees_and_changes_no_endpoint(
+    shop: Shop, method: str, path: str, body: bytes | None
+) -> None:
+    _, secret = await a_key(shop.db, "orders", "esims")
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/json"}
+    reply = await shop.call(method, path, data=body, headers=headers)
+    assert reply.problem == (403, "forbidden")
+    assert "`webhooks`" in reply.json()["detail"]
 
 
 NONSENSE = [b"", b"{", b"[" * 10_000, b"\xff", b'{"order_id": "x"}']

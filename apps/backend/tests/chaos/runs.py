@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 
-from tests.chaos import breaks, g01, g02, g03, g04, g05, g06, g07, g09, g10, g13, g16, g17, g19, g21, g22, g23
+from tests.chaos import breaks, g01, g02, g03, g04, g05, g06, g07, g09, g10, g13, g14, g16, g17, g19, g21, g22, g23
 from tests.chaos.outcome import Outcome
 from tests.chaos.sabotage import SABOTAGES
 
@@ -38,6 +38,7 @@ _RUNS = (
     Run("G9", "good answers, mutated", "answers", 20_000, 5_000, g09.run),
     Run("G10", "orders written as idle connections are closed", "activations", 5_000, 5_000, g10.run),
     Run("G13", "webhooks: forged, sent again, in every order", "forgeries", 50_000, 50_000, g13.run),
+    Run("G14", "receivers that are dead, hang or lose answers", "events", 1_000, 1_000, g14.run),
     Run("G16", "the database set back to a moment of its past", "moments", 200, 10, g16.run),
     Run("G17", "the release before replaced by this one, under load", "rolls", 20, 5, g17.run),
     Run(

@@ -27,6 +27,8 @@ from app.services.esim_providers import (
 )
 from app.services.esims.esim import COLUMNS, Esim, esim_by_order, esim_of, place_of
 from app.services.esims.intent import Intent, attempt_place, file_again
+from app.services.webhooks.events import EsimOutcomeUnknown, EsimProvisioned, EsimRefused, News
+from app.services.webhooks.tell import TELLING, tell, telling
 from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
 from app.vault import Vault
@@ -130,6 +132,13 @@ _CLOSE_ATTEMPT = (
 )
 _CONCLUDE = RECORD.add_cte(_CLOSE_ATTEMPT.cte("closed"))
 """Both in one round trip: every activation comes by here."""
+_CONCLUDE_AND_TELL = _CONCLUDE.add_cte(TELLING)
+_NEWS: dict[str, type[EsimProvisioned | EsimRefused | EsimOutcomeUnknown]] = {
+    "provisioned": EsimProvisioned,
+    "refused": EsimRefused,
+    "unknown": EsimOutcomeUnknown,
+}
+"""What sellers hear of, by the status that an answer leads to."""
 _hold = upsert(ProviderState).values(
     provider=bindparam("provider"),
     rate_limited_until=func.now() + func.make_interval(0, 0, 0, 0, 0, 0, bindparam("retry_after_s")),
@@ -142,7 +151,12 @@ _HOLD_PROVIDER = _hold.on_conflict_do_update(
     },
 )
 _LOCK_BOTH = (
-    select(EsimProfile.status, EsimProfile.activation_code_fingerprint, ProvisioningAttempt.outcome)
+    select(
+        EsimProfile.status,
+        EsimProfile.is_live,
+        EsimProfile.activation_code_fingerprint,
+        ProvisioningAttempt.outcome,
+    )
     .join(ProvisioningAttempt, ProvisioningAttempt.profile_id == EsimProfile.id)
     .where(ProvisioningAttempt.id == bindparam("attempt_id"), EsimProfile.id == bindparam("profile_id"))
     .with_for_update()
@@ -223,7 +237,11 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
 
     ending = _ending_of(vault, intent.attempt_id, verdict)
     told = entry(intent.requested_by, verdict.tag, "esim_profiles", intent.profile_id, attempt_id=intent.attempt_id)
-    await connection.execute(_CONCLUDE, ending | told)
+    news = _news_of(intent, verdict.status, is_live=row.is_live)
+    if news is None:
+        await connection.execute(_CONCLUDE, ending | told)
+    else:
+        await connection.execute(_CONCLUDE_AND_TELL, ending | told | telling(news))
     if isinstance(result, SupplierRateLimited) and result.retry_after_s:
         await connection.execute(_HOLD_PROVIDER, {"provider": provider, "retry_after_s": result.retry_after_s})
     if isinstance(result, Delivered):
@@ -251,6 +269,7 @@ async def _record_late(
             await connection.execute(
                 update(EsimProfile).where(EsimProfile.id == intent.profile_id).values(status="unknown")
             )
+            await tell(connection, _about(intent, EsimOutcomeUnknown, is_live=profile.is_live))
         intent = await file_again(connection, vault, intent, provider, profile.is_live)
         row = (
             await connection.execute(_LOCK_BOTH, {"attempt_id": intent.attempt_id, "profile_id": intent.profile_id})
@@ -267,6 +286,7 @@ async def _record_late(
         if row.status not in {"provisioned", "cancelled"}:
             payload = vault.keyring.seal(result.answer.body, place_of("provider_payload", intent.profile_id))
             await connection.execute(_LATE_DELIVERY, {"profile_id": intent.profile_id, "payload": payload} | values)
+            await tell(connection, _about(intent, EsimProvisioned, is_live=row.is_live))
             await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=intent.profile_id)
         else:
             metrics.SURPLUS.inc()
@@ -299,6 +319,15 @@ async def _record_late(
         late=row.outcome is not None,
     )
     return await esim_by_order(connection, vault, intent.order_id)
+
+
+def _news_of(intent: Intent, status: str, *, is_live: bool) -> News | None:
+    kind = _NEWS.get(status)
+    return _about(intent, kind, is_live=is_live) if kind else None
+
+
+def _about(intent: Intent, kind: type[EsimProvisioned | EsimRefused | EsimOutcomeUnknown], *, is_live: bool) -> News:
+    return kind(order_id=intent.order_id, esim_id=intent.profile_id, is_live=is_live)
 
 
 async def _keep_words(connection: AsyncConnection, vault: Vault, intent: Intent, verdict: Verdict) -> bool:

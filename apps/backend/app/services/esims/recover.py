@@ -11,6 +11,8 @@ from app.failpoints import Point
 from app.models import EsimProfile, ProvisioningAttempt
 from app.services.esim_providers import SupplierOutcomeUnknown
 from app.services.esims.intent import reference_of
+from app.services.webhooks.events import EsimOutcomeUnknown
+from app.services.webhooks.tell import tell
 
 SWEEP_INTERVAL_S = 5
 _BATCH = 500
@@ -65,10 +67,15 @@ async def _give_up(connection: AsyncConnection, profile_id: int, attempt_id: int
     )
     if closed.rowcount == 0:
         return False  # its answer came between our look and our lock
-    await connection.execute(
-        update(EsimProfile)
-        .where(EsimProfile.id == profile_id, EsimProfile.status == "provisioning")
-        .values(status="unknown", updated_at=text("now()"))
-    )
+    became = (
+        await connection.execute(
+            update(EsimProfile)
+            .where(EsimProfile.id == profile_id, EsimProfile.status == "provisioning")
+            .values(status="unknown", updated_at=text("now()"))
+            .returning(EsimProfile.order_id, EsimProfile.is_live)
+        )
+    ).one_or_none()
+    if became is not None:  # else it was a replay that nobody has heard the end of: the question is the old one
+        await tell(connection, EsimOutcomeUnknown(order_id=became.order_id, esim_id=profile_id, is_live=became.is_live))
     await record(connection, SYSTEM, Tag.ESIM_OUTCOME_UNKNOWN, "esim_profiles", profile_id, attempt_id=attempt_id)
     return True

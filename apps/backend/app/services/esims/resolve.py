@@ -12,6 +12,8 @@ from app.queue import Job, enqueue
 from app.redaction import redact
 from app.services.esims.answer import HELD_BY_ANOTHER, code_values
 from app.services.esims.esim import COLUMNS, Esim, esim_by_id, esim_of
+from app.services.webhooks.events import EsimProvisioned, EsimResolved
+from app.services.webhooks.tell import tell
 from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
 from app.vault import Vault
@@ -65,6 +67,13 @@ async def resolve_issued(
                 reason=redact(reason),
                 attempt_id=attempt_id,
             )
+            await tell(
+                connection,
+                EsimResolved(
+                    order_id=row.order_id, esim_id=esim_id, is_live=row.is_live, how="issued", status="provisioned"
+                ),
+            )
+            await tell(connection, EsimProvisioned(order_id=row.order_id, esim_id=esim_id, is_live=row.is_live))
             await enqueue(connection, Job.ESIM_PROVISIONED, esim_id=esim_id)
             return esim_of(row, vault)
     except IntegrityError as error:
@@ -92,7 +101,14 @@ async def resolve_not_issued(db: Database, vault: Vault, esim_id: int, *, reason
             reason=redact(reason),
             attempt_id=attempt_id,
         )
-        return await esim_by_id(connection, vault, esim_id)
+        esim = await esim_by_id(connection, vault, esim_id)
+        await tell(
+            connection,
+            EsimResolved(
+                order_id=esim.order_id, esim_id=esim_id, is_live=esim.is_live, how="not_issued", status="pending"
+            ),
+        )
+        return esim
 
 
 async def _lock_unknown(connection: AsyncConnection, esim_id: int) -> int:

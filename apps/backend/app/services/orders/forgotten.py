@@ -21,6 +21,8 @@ from app.held import forgotten_among
 from app.journal import Entry
 from app.models import EsimProfile, ForgottenAttempt, Installation, Order, ProvisioningAttempt
 from app.services.esim_providers import SupplierOutcomeUnknown
+from app.services.webhooks.events import EsimOutcomeUnknown
+from app.services.webhooks.tell import tell
 
 NUMBERS_SKIPPED = 1_000_000
 """More than any installation hands out between two backups."""
@@ -93,6 +95,7 @@ _MAKE_UNKNOWN = (
     update(EsimProfile)
     .where(EsimProfile.id == bindparam("profile_id"), EsimProfile.status.in_(["pending", "refused"]))
     .values(status="unknown", updated_at=func.now())
+    .returning(EsimProfile.order_id, EsimProfile.is_live)
 )
 _STATUS = select(EsimProfile.status).where(EsimProfile.id == bindparam("profile_id"))
 _SKIP_NUMBERS = text(
@@ -179,7 +182,10 @@ async def _file(connection: AsyncConnection, profile_id: int, attempt: Entry | R
         filed_as = await connection.scalar(_FILE, values)
     of = {"of_attempt_id": attempt.attempt_id, "of_opened_at": attempt.opened_at}
     await connection.execute(_FILED, of | {"filed_as": filed_as})
-    await connection.execute(_MAKE_UNKNOWN, {"profile_id": profile_id})
+    became = (await connection.execute(_MAKE_UNKNOWN, {"profile_id": profile_id})).one_or_none()
+    if became is not None:
+        news = EsimOutcomeUnknown(order_id=became.order_id, esim_id=profile_id, is_live=became.is_live)
+        await tell(connection, news)
     await record(connection, SYSTEM, Tag.ESIM_FORGOTTEN, "esim_profiles", profile_id, attempt_id=filed_as)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import BigInteger, bindparam, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.audit import Tag, record
+from app.audit import RECORD, Tag, entry
 from app.errors import TribiError, ValidationFailed
 from app.held import HELD_SINCE, InstallationHeld
 from app.journal import hash_of
@@ -15,6 +15,8 @@ from app.models import EsimProfile, IdempotencyKey, Order
 from app.services.catalogue.plans import plan_for_sale
 from app.services.orders.forgotten import FORGOTTEN_ORDER_ID, file_forgotten
 from app.services.orders.page_links import PAGE_COLUMNS, PageLinks, no_page
+from app.services.webhooks.events import OrderPaid
+from app.services.webhooks.tell import TELLING, telling
 
 
 class PlanNotMapped(TribiError):
@@ -113,6 +115,9 @@ _REMEMBER = insert(IdempotencyKey).values(
 )
 
 
+_RECORD_AND_TELL = RECORD.add_cte(TELLING)
+
+
 async def draw_order_id(connection: AsyncConnection) -> int:
     """A number that no other order gets."""
     order_id = await connection.scalar(select(func.nextval("orders_id_seq")))
@@ -191,5 +196,7 @@ async def place_order(
         await file_forgotten(connection, order_id, profile_id)
     digest = new.digest()
     await connection.execute(_REMEMBER, {"key": idempotency_key, "request_hash": digest, "order_id": order_id})
-    await record(connection, f"key:{key_id}", Tag.ORDER_PLACED, "orders", order_id, sku=new.sku)
+    placed = entry(f"key:{key_id}", Tag.ORDER_PLACED, "orders", order_id, sku=new.sku)
+    news = OrderPaid(order_id=order_id, esim_id=profile_id, is_live=is_live)
+    await connection.execute(_RECORD_AND_TELL, placed | telling(news))
     return Placed(order_id, is_replay=False)

@@ -129,6 +129,7 @@ def test_all_sealed_columns_are_known() -> None:
         "esim_profiles": ["activation_code", "iccid", "qr_code", "instructions", "provider_payload", "page_token"],
         "provisioning_attempts": ["request", "response_body"],
         "provider_events": ["body"],
+        "webhook_endpoints": ["secret", "previous_secret"],
     }
 
 
