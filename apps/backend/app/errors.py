@@ -52,6 +52,14 @@ class ValidationFailed(TribiError):
     http_status = 422
 
 
+class RateLimited(TribiError):
+    code = "rate-limited"
+    title = "Too many requests"
+    meaning = "Requests came faster than this key or address may send them. Send again after `Retry-After`."
+    http_status = 429
+    retryable = True
+
+
 class DatabaseUnavailable(TribiError):
     code = "database-unavailable"
     title = "The database is away"

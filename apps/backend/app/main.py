@@ -12,7 +12,7 @@ import structlog
 from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
-from app.api import esims, orders, plans, platform, problems, reading
+from app.api import auth, esims, orders, plans, platform, problems, reading
 from app.api.access import Office
 from app.api.problems import Problem
 from app.api.shell import Shell
@@ -42,6 +42,8 @@ Tribi sells and provisions travel eSIMs: **one paid order becomes exactly one eS
 1. `POST /api/orders` places a paid order (service key with the scope `orders`, and an `Idempotency-Key`).
 2. `POST /api/esims/activate` buys its eSIM, once, however often it is called (scope `esims`).
 3. `GET /api/esims/{id}` and its QR pictures give what the traveller installs.
+4. Travellers sign in by themselves with a code from an e-mail (`POST /api/auth/code`, then `/api/auth/session`), see
+   what was ordered with their address, and activate it.
 
 Errors are problem documents (RFC 9457); each `type` is a [readable page](/problems/). Times are RFC 3339 in UTC, money is in minor
 units with ISO 4217 codes, countries are ISO 3166-1 alpha-2.
@@ -63,7 +65,7 @@ def create_app(settings: Settings | None = None) -> Shell:
         lifespan=lambda app: _open(app, settings),
         redirect_slashes=False,
     )
-    for router in (plans.router, orders.router, esims.router, platform.router, reading.router):
+    for router in (auth.router, plans.router, orders.router, esims.router, platform.router, reading.router):
         app.include_router(router)
     problems.install(app)
     _complete_openapi(app)
@@ -153,7 +155,10 @@ def _complete_openapi(app: FastAPI) -> None:
             document = generate()
             components = document.setdefault("components", {}).setdefault("schemas", {})
             _, described = models_json_schema(
-                [(model, "validation") for model in (Problem, orders.OrderIn, esims.ActivateIn)],
+                [
+                    (model, "validation")
+                    for model in (Problem, orders.OrderIn, esims.ActivateIn, auth.CodeIn, auth.SessionIn)
+                ],
                 ref_template="#/components/schemas/{model}",
             )
             components.update(described["$defs"])

@@ -33,6 +33,7 @@ class Job(StrEnum):
     """
 
     ESIM_PROVISIONED = "esims.provisioned"
+    SIGN_IN_CODE = "travellers.sign_in_code"
 
 
 # procrastinate's own SQL function, called on our connection: one round trip, and the job commits with the act.

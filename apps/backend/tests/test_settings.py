@@ -81,6 +81,7 @@ def test_every_setting_can_come_from_a_file(name: str, tmp_path: Path, monkeypat
         "public_url": "https://esims.example.com",
         "smtp_url": "smtp://h",
         "mail_from": "esims@example.com",
+        "trusted_proxies": "10.1.0.0/16",
         "log_level": "DEBUG",
     }.get(name, "1")
     (tmp_path / "file").write_text(value + "\n")
@@ -191,6 +192,7 @@ def test_the_defaults_are_the_designs() -> None:
         "provider_circuit_failures": 20,
         "live_esims_per_hour": 0,
         "live_esims_per_day": 0,
+        "key_rate_limit": 0,
         "database_url": None,
         "database_pool_size": 10,
         "tribi_data_dir": BACKEND_DIR / ".data",
@@ -199,6 +201,7 @@ def test_the_defaults_are_the_designs() -> None:
         "shutdown_delay_seconds": 0.0,
         "encryption_key": None,
         "public_url": None,
+        "trusted_proxies": None,
         "smtp_url": None,
         "mail_from": None,
         "log_level": "INFO",

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 from structlog.contextvars import get_contextvars
 
-from app.errors import NotFound, TribiError, ValidationFailed
+from app.errors import NotFound, RateLimited, TribiError, ValidationFailed
 
 MEDIA_TYPE = "application/problem+json"
 _MOST_ERRORS = 50
@@ -32,14 +32,6 @@ class MethodNotAllowed(TribiError):
     title = "This address takes other methods"
     meaning = "The address exists, but not for this HTTP method; the header `Allow` names those it takes."
     http_status = 405
-
-
-class RateLimited(TribiError):
-    code = "rate-limited"
-    title = "Too many requests"
-    meaning = "Requests came faster than this key or address may send them. Send again after `Retry-After`."
-    http_status = 429
-    retryable = True
 
 
 class InternalError(TribiError):

@@ -12,6 +12,8 @@ from procrastinate.jobs import Job as QueuedJob
 from app import metrics
 from app.house import House
 from app.queue import EARLIER_QUEUE, Job
+from app.services.accounts.forget import forget_what_is_over
+from app.services.accounts.send_code import send_code
 from app.services.esims.announce import announce_provisioned
 
 MOST_RETRIES = 36
@@ -67,10 +69,15 @@ def build_queue_app(house: House) -> procrastinate.App:
     async def esim_provisioned(esim_id: int) -> None:
         await announce_provisioned(house, esim_id)
 
+    @app.task(name=Job.SIGN_IN_CODE.value, queue=Job.SIGN_IN_CODE.value, retry=retry)
+    async def sign_in_code(code_id: int) -> None:
+        await send_code(house, code_id)
+
     @app.periodic(cron="17 3 * * *")
     @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)
     async def tidy(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
-        """Finished jobs are kept for a week, failed ones for good: somebody must look at those."""
+        """Finished jobs are kept for a week, failed ones for good: somebody must look at those. And what nobody signs in with."""
         await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)
+        await forget_what_is_over(house)
 
     return app

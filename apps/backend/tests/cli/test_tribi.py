@@ -38,6 +38,7 @@ COMMANDS = [
     "secrets list",
     "secrets rotate",
     "serve",
+    "travellers sign-out",
     "worker",
 ]
 

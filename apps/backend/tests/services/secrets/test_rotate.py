@@ -128,6 +128,7 @@ def test_all_sealed_columns_are_known() -> None:
         "installation": ["fingerprint_key"],
         "esim_profiles": ["activation_code", "iccid", "qr_code", "instructions", "provider_payload"],
         "provisioning_attempts": ["request", "response_body"],
+        "sign_in_codes": ["address", "code"],
     }
 
 
