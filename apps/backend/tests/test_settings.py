@@ -503,3 +503,16 @@ def test_tribi_env_file_names_another_env_file(tmp_path: Path) -> None:
 def test_a_tribi_env_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     missing = tmp_path / "missing.env"
     assert _in_another_process(missing).stdout == f"stopped: TRIBI_ENV_FILE: there is no {missing}\n"
+
+
+@pytest.mark.parametrize("value", ["proxy.internal", "10.0.0.1/33", "*", "10.0.0.5;10.0.0.6", "10.1.2.3/16"])
+def test_a_trusted_proxy_that_is_no_address_stops_the_start(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above all no star: whoever believes everybody has no limits."""
+    monkeypatch.setenv("TRUSTED_PROXIES", value)
+    with pytest.raises(ConfigurationError, match=r"^TRUSTED_PROXIES: must be addresses or networks"):
+        load_settings()
+
+
+def test_trusted_proxies_are_read_in_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.5, 10.1.0.0/16,::1")
+    assert load_settings().trusted_proxies == "10.0.0.5/32,10.1.0.0/16,::1/128"
