@@ -19,6 +19,11 @@ class Tag(StrEnum):
     CATALOGUE_IMPORTED = "catalogue.imported"
     KEY_CREATED = "keys.created"
     KEY_REVOKED = "keys.revoked"
+    CODE_SENT = "travellers.code_sent"
+    CODE_REFUSED = "travellers.code_refused"
+    SIGNED_IN = "travellers.signed_in"
+    SIGNED_OUT = "travellers.signed_out"
+    SIGNED_OUT_EVERYWHERE = "travellers.signed_out_everywhere"
     ORDER_PLACED = "orders.placed"
     ORDER_CANCELLED = "orders.cancelled"
     ORDER_ADDRESS_CORRECTED = "orders.address_corrected"
@@ -78,7 +83,7 @@ def entry(
 ) -> dict[str, Any]:
     """
     Args:
-        actor: `key:<id>`, `cli:<login name>`, `provider:<name>` or SYSTEM.
+        actor: `key:<id>`, `traveller:<id>`, `cli:<login name>`, `provider:<name>` or SYSTEM.
         subject_type: a table's name.
         details: JSON values; never a code, a number of a card or an address.
     """

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 from pydantic.json_schema import models_json_schema
 
 from app.api import (
+    auth,
     esims,
     install_page,
     orders,
@@ -54,6 +55,8 @@ Tribi sells and provisions travel eSIMs: **one paid order becomes exactly one eS
 2. `POST /api/esims/activate` buys its eSIM, once, however often it is called (scope `esims`).
 3. `GET /api/esims/{id}` and its QR pictures give what the traveller installs.
 4. `POST /api/webhook-endpoints` names a URL that hears of it (scope `webhooks`; signed as Standard Webhooks are).
+5. Travellers sign in by themselves with a code from an e-mail (`POST /api/auth/code`, then `/api/auth/session`), see
+    what was ordered with their address, and activate it.
 
 Errors are problem documents (RFC 9457); each `type` is a [readable page](/problems/). Times are RFC 3339 in UTC, money is in minor
 units with ISO 4217 codes, countries are ISO 3166-1 alpha-2.
@@ -76,6 +79,7 @@ def create_app(settings: Settings | None = None) -> Shell:
         redirect_slashes=False,
     )
     for router in (
+        auth.router,
         plans.router,
         orders.router,
         esims.router,
@@ -183,6 +187,8 @@ def _complete_openapi(app: FastAPI) -> None:
                         esims.ActivateIn,
                         webhook_endpoints.EndpointIn,
                         webhook_endpoints.EndpointChangeIn,
+                        auth.CodeIn,
+                        auth.SessionIn,
                     )
                 ],
                 ref_template="#/components/schemas/{model}",

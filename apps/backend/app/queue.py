@@ -35,6 +35,7 @@ class Job(StrEnum):
     ESIM_PROVISIONED = "esims.provisioned"
     PROVIDER_EVENT_RECEIVED = "providers.event_received"
     MAIL_WRITTEN = "mails.written"
+    SIGN_IN_CODE = "travellers.sign_in_code"
 
 
 # procrastinate's own SQL function, called on our connection: one round trip, and the job commits with the act.

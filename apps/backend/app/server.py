@@ -134,7 +134,9 @@ def _work(listening: socket.socket) -> int:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            # Only a proxy that is named may say from where a request came.
+            proxy_headers=settings.trusted_proxies is not None,
+            forwarded_allow_ips=settings.trusted_proxies or "",
             backlog=BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=math.ceil(grace_s),

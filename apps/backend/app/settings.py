@@ -116,6 +116,16 @@ def _contact(text: str) -> str:
         raise ValueError("must be an e-mail address, or the URL of a page (https://…)") from error
 
 
+def _networks(text: str) -> str:
+    """Addresses and networks, separated by commas; given back in one form."""
+    try:
+        return ",".join(str(ipaddress.ip_network(part.strip())) for part in text.split(","))
+    except ValueError:
+        raise ValueError(
+            "must be addresses or networks, separated by commas: 10.0.0.5, 10.1.0.0/16, ::1 (no names)"
+        ) from None
+
+
 def is_loopback(host: str) -> bool:
     """True for `localhost` and loopback addresses (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3)."""
     if host == "localhost":
@@ -179,6 +189,7 @@ class Settings(BaseSettings):
     provider_circuit_failures: Annotated[int, Field(ge=0, le=1_000_000)] = 20
     live_esims_per_hour: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     live_esims_per_day: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    key_rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
     database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
@@ -190,6 +201,7 @@ class Settings(BaseSettings):
     install_link_days: Annotated[int, Field(ge=1, le=3650)] = 180
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0
     public_url: HttpUrl | None = None
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] | None = None
     smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
     mail_from: Annotated[Annotated[str, AfterValidator(read_email)] | None, Field(validate_default=True)] = None
     mail_from_name: Annotated[str, AfterValidator(read_person_name)] | None = None

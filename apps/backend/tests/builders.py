@@ -1,17 +1,22 @@
 """Valid things, made with one call; a test names only what it is about."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from itertools import count
+from secrets import token_urlsafe
 from typing import Any
 
-from sqlalchemy import insert, text, update
+from sqlalchemy import func, insert, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from app.db import Database
-from app.models import Order, Plan, PlanCode
+from app.models import Order, Plan, PlanCode, Traveller, TravellerSession
+from app.services.accounts.codes import hash_of
 from app.services.accounts.keys import create_key
 from app.services.esims.answer import code_values
 from app.services.orders.place import NewOrder, place_order
 from app.values.activation_code import ActivationCode
+from app.values.email_address import address_key
 from app.values.iccid import Iccid
 from app.vault import Vault
 
@@ -100,3 +105,23 @@ async def provisioned(db: Database, vault: Vault, order_ids: Sequence[int]) -> l
         ]
         await connection.execute(_DELIVER, values)
     return [iccid.text for iccid in iccids]
+
+
+async def a_session(db: Database, address: str = "ana@example.com", *, idle_days: float = 0) -> str:
+    """The token of a new session of a traveller; not used since so many days."""
+    token = f"tribi_session_{token_urlsafe(32)}"
+    traveller = upsert(Traveller).values(address=address_key(address))
+    known = traveller.on_conflict_do_update(
+        index_elements=[Traveller.address], set_={"address": traveller.excluded.address}
+    )
+    async with db.begin() as connection:
+        traveller_id = await connection.scalar(known.returning(Traveller.id))
+        await connection.execute(
+            insert(TravellerSession).values(
+                traveller_id=traveller_id,
+                token_hash=hash_of(token),
+                last_used_at=func.now() - timedelta(days=idle_days),
+                ends_at=func.now() + timedelta(days=30),
+            )
+        )
+    return token

@@ -12,6 +12,8 @@ _OURS = (
     "ACTIVATION_",
     "PROVIDER_",
     "LIVE_",
+    "KEY_",
+    "TRUSTED_",
     "PUBLIC_",
     "INSTALL_",
     "SHUTDOWN_",

@@ -55,6 +55,8 @@ async def test_the_request_that_caused_it_is_on_file(db: Database) -> None:
 def test_tags_are_a_domain_and_a_fact() -> None:
     for tag in Tag:
         domain, _, fact = tag.value.partition(".")
-        assert domain in {"catalogue", "keys", "orders", "esims", "providers", "installation", "secrets", "webhooks"}
+        assert domain in {
+            *("catalogue", "keys", "orders", "esims", "providers", "installation", "secrets", "travellers", "webhooks")
+        }
         assert fact.replace("_", "").isalpha()
         assert fact.islower()

@@ -349,6 +349,10 @@ BASE: LiteralString = """
         VALUES (1, 'es', 'Spain', 'ES', 1024, 30, 1290, 'EUR');
     INSERT INTO plan_codes (plan_id, provider, external_id) VALUES (1, 'CONNECTED_YOU', 'CY-ES');
     INSERT INTO service_keys (id, name, secret_hash, scopes) VALUES (1, 'shop', 'hash', '{orders,esims}');
+    INSERT INTO sign_in_codes (request_hash, code_salt, code_hash, address, language, expires_at)
+    VALUES ('request', 's', 'h', 'sealed', 'en', now());
+    INSERT INTO travellers (id, address) VALUES (1, 'ana@example.com');
+    INSERT INTO traveller_sessions (traveller_id, token_hash, ends_at) VALUES (1, 'token', now());
     INSERT INTO orders (id, status, plan_id, plan_snapshot, amount_minor, currency, customer_email, customer_name,
                         payment_reference, placed_by_key_id)
         SELECT id, 'paid', 1, '{}', 1290, 'EUR', 'ana@example.com', 'Ana', 'pay', 1 FROM generate_series(1, 3) id;
@@ -366,7 +370,8 @@ BASE: LiteralString = """
     INSERT INTO webhook_endpoints (id, url, events, secret) VALUES (1, 'https://shop.example.com/', '{}', 'sealed');
     INSERT INTO webhook_events (id, type, data) VALUES (1, 'order.paid', '{}');
     INSERT INTO webhook_deliveries (id, event_id, endpoint_id, next_attempt_at) VALUES (1, 1, 1, now());
-    SELECT setval(format('%I_id_seq', name), 100) FROM unnest(ARRAY['service_keys', 'esim_profiles', 'provisioning_attempts']) name;
+    SELECT setval(format('%I_id_seq', name), 100)
+        FROM unnest(ARRAY['service_keys', 'travellers', 'esim_profiles', 'provisioning_attempts']) name;
 """
 
 REFUSED: list[tuple[str, LiteralString]] = [
@@ -430,6 +435,18 @@ REFUSED: list[tuple[str, LiteralString]] = [
     ("ck_provisioning_attempts_outcome", "UPDATE provisioning_attempts SET outcome = 'failed', closed_at = now()"),
     ("ck_provisioning_attempts_closed_has_outcome", "UPDATE provisioning_attempts SET outcome = 'unknown'"),
     ("ck_provisioning_attempts_closed_has_outcome", "UPDATE provisioning_attempts SET closed_at = now()"),
+    # travellers
+    ("ck_sign_in_codes_tries_not_negative", "UPDATE sign_in_codes SET tries = -1"),
+    (
+        "uq_sign_in_codes_request_hash",
+        "INSERT INTO sign_in_codes (request_hash, code_salt, code_hash, address, language, expires_at) "
+        "VALUES ('request', 's', 'h', 'sealed', 'en', now())",
+    ),
+    ("uq_travellers_address", "INSERT INTO travellers (address) VALUES ('ana@example.com')"),
+    (
+        "uq_traveller_sessions_token_hash",
+        "INSERT INTO traveller_sessions (traveller_id, token_hash, ends_at) VALUES (1, 'token', now())",
+    ),
     # mail, installation
     (
         "uq_outgoing_mails_profile_id_kind_number",

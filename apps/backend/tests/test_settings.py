@@ -83,6 +83,7 @@ def test_every_setting_can_come_from_a_file(name: str, tmp_path: Path, monkeypat
         "mail_from": "esims@example.com",
         "support_contact": "help@example.com",
         "default_language": "ES",
+        "trusted_proxies": "10.1.0.0/16",
         "log_level": "DEBUG",
     }.get(name, "1")
     (tmp_path / "file").write_text(value + "\n")
@@ -195,6 +196,7 @@ def test_the_defaults_are_the_designs() -> None:
         "provider_circuit_failures": 20,
         "live_esims_per_hour": 0,
         "live_esims_per_day": 0,
+        "key_rate_limit": 0,
         "database_url": None,
         "database_pool_size": 10,
         "tribi_data_dir": BACKEND_DIR / ".data",
@@ -204,6 +206,7 @@ def test_the_defaults_are_the_designs() -> None:
         "encryption_key": None,
         "public_url": None,
         "install_link_days": 180,
+        "trusted_proxies": None,
         "smtp_url": None,
         "mail_from": None,
         "mail_from_name": None,
@@ -514,3 +517,16 @@ def test_tribi_env_file_names_another_env_file(tmp_path: Path) -> None:
 def test_a_tribi_env_file_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     missing = tmp_path / "missing.env"
     assert _in_another_process(missing).stdout == f"stopped: TRIBI_ENV_FILE: there is no {missing}\n"
+
+
+@pytest.mark.parametrize("value", ["proxy.internal", "10.0.0.1/33", "*", "10.0.0.5;10.0.0.6", "10.1.2.3/16"])
+def test_a_trusted_proxy_that_is_no_address_stops_the_start(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above all no star: whoever believes everybody has no limits."""
+    monkeypatch.setenv("TRUSTED_PROXIES", value)
+    with pytest.raises(ConfigurationError, match=r"^TRUSTED_PROXIES: must be addresses or networks"):
+        load_settings()
+
+
+def test_trusted_proxies_are_read_in_one_form(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRUSTED_PROXIES", "10.0.0.5, 10.1.0.0/16,::1")
+    assert load_settings().trusted_proxies == "10.0.0.5/32,10.1.0.0/16,::1/128"

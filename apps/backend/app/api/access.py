@@ -4,14 +4,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Path, Request, Security
-from fastapi.security import HTTPBearer
+from fastapi.security import APIKeyCookie, HTTPBearer
 from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import BaseModel
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 
+from app.api.browsers import COOKIE, cookie_of, require_same_origin
 from app.house import House
-from app.services.accounts.keys import Caller, authenticate
+from app.services.accounts.callers import Caller, authenticate, bearer_of
+from app.services.accounts.keys import Forbidden, KeyCaller
+from app.services.accounts.sessions import SignedIn
 from app.services.esim_providers import EsimProvider
 from app.services.esims.activate import Activations
 
@@ -34,8 +37,18 @@ class _IdConvertor(Convertor[int]):
 
 register_url_convertor("id", _IdConvertor())
 
-_bearer = HTTPBearer(
+# For the OpenAPI document alone, so none of them raises.
+_KEY = HTTPBearer(
     auto_error=False, scheme_name="serviceKey", description="A service key: `tribi keys create NAME --scope orders`"
+)
+_SESSION = HTTPBearer(
+    auto_error=False, scheme_name="session", description="A traveller's session: `POST /api/auth/session`"
+)
+_COOKIE = APIKeyCookie(
+    name=COOKIE,
+    auto_error=False,
+    scheme_name="sessionCookie",
+    description="The same session in a browser, with `transport: cookie`. What changes something must come from this very origin.",
 )
 
 
@@ -71,29 +84,78 @@ async def _settled(office: UnsettledOffice) -> Office:
 AnOffice = Annotated[Office, Depends(_settled)]
 
 
-async def _caller(
-    request: Request,
-    office: AnOffice,
-    _: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],  # for the OpenAPI document
-) -> Caller:
+def secret_of(request: Request, base_url: str) -> str | None:
+    """What a request brings to say who sends it. An `Authorization` header goes before a cookie, whatever stands in it."""
+    authorization = request.headers.get("authorization")
+    return cookie_of(request, base_url) if authorization is None else bearer_of(authorization)
+
+
+async def _caller(request: Request, office: AnOffice) -> Caller:
+    limit = office.house.settings.key_rate_limit
+    secret = secret_of(request, office.base_url)
     async with office.house.db.read() as connection:
-        return await authenticate(connection, request.headers.get("authorization"))
+        caller = await authenticate(connection, office.house.vault, secret, key_rate_limit=limit)
+    if "authorization" not in request.headers:
+        require_same_origin(request, office.base_url)
+    return caller
 
 
-ACaller = Annotated[Caller, Depends(_caller)]
+_ACaller = Annotated[Caller, Depends(_caller)]
 
 
-def _with_scope(scope: str) -> object:
-    async def caller(caller: ACaller) -> Caller:
-        caller.require(scope)
-        return caller
+async def _anybody_known(
+    caller: _ACaller,
+    _key: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)],
+    _session: Annotated[HTTPAuthorizationCredentials | None, Security(_SESSION)],
+    _cookie: Annotated[str | None, Security(_COOKIE)],
+) -> Caller:
+    return caller
 
-    return Depends(caller)
+
+ACaller = Annotated[Caller, Depends(_anybody_known)]
+"""A service key, or a traveller: `owner` says whose orders they see."""
 
 
-OrdersCaller = Annotated[Caller, _with_scope("orders")]
-EsimsCaller = Annotated[Caller, _with_scope("esims")]
-WebhooksCaller = Annotated[Caller, _with_scope("webhooks")]
+async def _may_activate(caller: ACaller) -> Caller:
+    caller.require("esims")
+    return caller
+
+
+EsimsCaller = Annotated[Caller, Depends(_may_activate)]
+"""A service key with the scope `esims`, or a traveller: look whether it is theirs (`owner`)."""
+
+
+async def _may_order(caller: _ACaller, _: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]) -> KeyCaller:
+    caller.require("orders")
+    assert isinstance(caller, KeyCaller)  # noqa: S101 - no traveller has that scope
+    return caller
+
+
+OrdersCaller = Annotated[KeyCaller, Depends(_may_order)]
+"""A service key with the scope `orders`."""
+
+
+async def _signed_in(
+    caller: _ACaller,
+    _session: Annotated[HTTPAuthorizationCredentials | None, Security(_SESSION)],
+    _cookie: Annotated[str | None, Security(_COOKIE)],
+) -> SignedIn:
+    if not isinstance(caller, SignedIn):
+        raise Forbidden(public_message="This is for a traveller's session; a service key has none.")
+    return caller
+
+
+ATraveller = Annotated[SignedIn, Depends(_signed_in)]
+
+
+async def _may_hear(caller: _ACaller, _: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]) -> KeyCaller:
+    caller.require("webhooks")
+    assert isinstance(caller, KeyCaller)  # noqa: S101 - no traveller has that scope
+    return caller
+
+
+WebhooksCaller = Annotated[KeyCaller, Depends(_may_hear)]
+"""A service key with the scope `webhooks`."""
 
 
 def json_reply(shape: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:

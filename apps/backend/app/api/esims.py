@@ -13,7 +13,9 @@ from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
 from app.errors import DatabaseUnavailable, NotFound, ProviderPaused, RateLimited, ValidationFailed
 from app.qr import QrImpossible, qr_png, qr_svg
+from app.services.accounts.callers import Caller
 from app.services.accounts.keys import Forbidden, Unauthenticated
+from app.services.accounts.sessions import SignedIn
 from app.services.esim_providers import (
     SupplierNotConfigured,
     SupplierOutcomeUnknown,
@@ -23,6 +25,7 @@ from app.services.esim_providers import (
 )
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold
 from app.services.esims.esim import Esim, esim_by_id, list_esims
+from app.services.esims.own import check_own_activation
 from app.services.esims.resend import MOST_A_DAY, NotProvisioned, resend_instructions
 from app.shapes import EsimShape, Page, ResendShape, esim_shape
 
@@ -66,6 +69,7 @@ class ActivateIn(Body):
             OutcomeStillUnknown,
             TooLarge,
             ValidationFailed,
+            RateLimited,
             SupplierNotConfigured,
             SupplierUnreachable,
             SupplierRateLimited,
@@ -85,6 +89,8 @@ async def activate(
     given = ",".join(request.headers.getlist("prefer"))
     wishes = {wish.partition(";")[0].strip().lower() for wish in given.split(",")}
     respond_async = "respond-async" in wishes
+    if isinstance(caller, SignedIn):
+        await check_own_activation(office.house, caller, body.order_id)
     activation = await office.activations.activate(body.order_id, actor=caller.actor, respond_async=respond_async)
     esim = activation.esim
     shape = esim_shape(esim, office.base_url)
@@ -101,11 +107,13 @@ async def activate(
     "",
     response_model=Page[EsimShape],
     summary="List eSIMs, newest first",
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(Unauthenticated, ValidationFailed, RateLimited, DatabaseUnavailable),
 )
-async def list_all(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor: Cursor = None) -> Response:  # noqa: ARG001
+async def list_all(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor: Cursor = None) -> Response:
     async with office.house.db.read() as connection:
-        found = await list_esims(connection, office.house.vault, before_id=before_id(cursor), limit=limit + 1)
+        found = await list_esims(
+            connection, office.house.vault, before_id=before_id(cursor), limit=limit + 1, owner=caller.owner
+        )
     esims, next_cursor = cut(found, limit)
     items = [esim_shape(esim, office.base_url) for esim in esims]
     return json_reply(Page[EsimShape](items=items, next_cursor=next_cursor))
@@ -115,10 +123,10 @@ async def list_all(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor:
     "/{esim_id:id}",
     response_model=EsimShape,
     summary="Look at an eSIM",
-    responses=documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
+    responses=documented(Unauthenticated, NotFound, ValidationFailed, RateLimited, DatabaseUnavailable),
 )
-async def get_esim(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
-    return json_reply(esim_shape(await _esim(office, esim_id), office.base_url))
+async def get_esim(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:
+    return json_reply(esim_shape(await _esim(office, caller, esim_id), office.base_url))
 
 
 @router.get(
@@ -127,11 +135,11 @@ async def get_esim(caller: ACaller, office: AnOffice, esim_id: Id) -> Response: 
     summary="The eSIM's QR code as PNG",
     responses={
         200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-        **documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
+        **documented(Unauthenticated, NotFound, ValidationFailed, RateLimited, DatabaseUnavailable),
     },
 )
-async def get_qr_png(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
-    return _picture(qr_png, await _esim(office, esim_id), "image/png")
+async def get_qr_png(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:
+    return _picture(qr_png, await _esim(office, caller, esim_id), "image/png")
 
 
 @router.get(
@@ -140,11 +148,11 @@ async def get_qr_png(caller: ACaller, office: AnOffice, esim_id: Id) -> Response
     summary="The eSIM's QR code as SVG",
     responses={
         200: {"content": {"image/svg+xml": {"schema": {"type": "string"}}}},
-        **documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
+        **documented(Unauthenticated, NotFound, ValidationFailed, RateLimited, DatabaseUnavailable),
     },
 )
-async def get_qr_svg(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:  # noqa: ARG001
-    return _picture(qr_svg, await _esim(office, esim_id), "image/svg+xml")
+async def get_qr_svg(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:
+    return _picture(qr_svg, await _esim(office, caller, esim_id), "image/svg+xml")
 
 
 @router.post(
@@ -162,15 +170,16 @@ async def get_qr_svg(caller: ACaller, office: AnOffice, esim_id: Id) -> Response
     },
 )
 async def resend(caller: EsimsCaller, office: AnOffice, esim_id: Id) -> Response:
+    await _esim(office, caller, esim_id)  # another's looks like one that doesn't exist
     written = await resend_instructions(office.house, esim_id, actor=caller.actor)
     return json_reply(
         ResendShape(esim_id=esim_id, mail_id=written.mail_id, left_today=written.left_today), HTTPStatus.ACCEPTED
     )
 
 
-async def _esim(office: Office, esim_id: int) -> Esim:
+async def _esim(office: Office, caller: Caller, esim_id: int) -> Esim:
     async with office.house.db.read() as connection:
-        return await esim_by_id(connection, office.house.vault, esim_id)
+        return await esim_by_id(connection, office.house.vault, esim_id, owner=caller.owner)
 
 
 class _Drawing(Protocol):

@@ -13,7 +13,7 @@ from app.api.access import ACaller, AnOffice, Id, OrdersCaller, json_reply
 from app.api.bodies import Body, described_body, json_body
 from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
-from app.errors import DatabaseUnavailable, NotFound, ValidationFailed
+from app.errors import DatabaseUnavailable, NotFound, RateLimited, ValidationFailed
 from app.services.accounts.keys import Forbidden, Unauthenticated
 from app.services.esim_providers import plan_code_provider
 from app.services.esims.esim import esim_by_order, esims_of_orders
@@ -44,7 +44,7 @@ _NAME_PATTERN = rf"^\s*{_VISIBLE}({_LETTER}*{_VISIBLE})?\s*$"
 
 
 # The part before the @ is ASCII: few mail servers take others (RFC 6531).
-_EMAIL_SCHEMA: JsonDict = {"format": "idn-email", "pattern": r"^[!-~]+@"}
+EMAIL_SCHEMA: JsonDict = {"format": "idn-email", "pattern": r"^[!-~]+@"}
 
 
 Locale = Annotated[
@@ -63,7 +63,7 @@ Locale = Annotated[
 class CustomerIn(Body):
     email: Annotated[
         str,
-        Field(max_length=254, examples=["traveller@example.com"], json_schema_extra=_EMAIL_SCHEMA),
+        Field(max_length=254, examples=["traveller@example.com"], json_schema_extra=EMAIL_SCHEMA),
         AfterValidator(read_email),
     ]
     name: Annotated[
@@ -134,6 +134,7 @@ async def idempotency_key(request: Request) -> str:
             ValidationFailed,
             PlanNotMapped,
             IdempotencyKeyReused,
+            RateLimited,
             DatabaseUnavailable,
         ),
     },
@@ -179,11 +180,11 @@ async def place(
     "",
     response_model=Page[OrderShape],
     summary="List orders, newest first",
-    responses=documented(Unauthenticated, ValidationFailed, DatabaseUnavailable),
+    responses=documented(Unauthenticated, ValidationFailed, RateLimited, DatabaseUnavailable),
 )
-async def list_orders(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor: Cursor = None) -> Response:  # noqa: ARG001
+async def list_orders(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor: Cursor = None) -> Response:
     async with office.house.db.read() as connection:
-        found = await orders_before(connection, before_id(cursor), limit + 1)
+        found = await orders_before(connection, before_id(cursor), limit + 1, owner=caller.owner)
         orders, next_cursor = cut(found, limit)
         esims = await esims_of_orders(connection, office.house.vault, [order.id for order in orders])
     items = [order_shape(order, esims[order.id], office.base_url) for order in orders]
@@ -194,10 +195,10 @@ async def list_orders(caller: ACaller, office: AnOffice, limit: Limit = 20, curs
     "/{order_id:id}",
     response_model=OrderShape,
     summary="Look at an order",
-    responses=documented(Unauthenticated, NotFound, ValidationFailed, DatabaseUnavailable),
+    responses=documented(Unauthenticated, NotFound, ValidationFailed, RateLimited, DatabaseUnavailable),
 )
-async def get_order(caller: ACaller, office: AnOffice, order_id: Id) -> Response:  # noqa: ARG001
+async def get_order(caller: ACaller, office: AnOffice, order_id: Id) -> Response:
     async with office.house.db.read() as connection:
-        order = await order_by_id(connection, order_id)
+        order = await order_by_id(connection, order_id, owner=caller.owner)
         esim = await esim_by_order(connection, office.house.vault, order_id)
     return json_reply(order_shape(order, esim, office.base_url))

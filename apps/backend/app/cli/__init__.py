@@ -8,7 +8,19 @@ from typing import NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from app.cli import catalogue, doctor, esims, keys, providers, recovering, running, sandbox, secrets, webhooks
+from app.cli import (
+    catalogue,
+    doctor,
+    esims,
+    keys,
+    providers,
+    recovering,
+    running,
+    sandbox,
+    secrets,
+    travellers,
+    webhooks,
+)
 
 app = typer.Typer(
     name="tribi",
@@ -27,6 +39,7 @@ app.add_typer(esims.app, name="esims")
 app.add_typer(webhooks.app, name="webhooks")
 app.add_typer(providers.app, name="providers")
 app.add_typer(secrets.app, name="secrets")
+app.add_typer(travellers.app, name="travellers")
 
 
 def _explain(error: TyperException) -> NoReturn:

@@ -12,10 +12,12 @@ from procrastinate.jobs import Job as QueuedJob
 from app import metrics
 from app.house import House
 from app.queue import EARLIER_QUEUE, Job
-from app.services.news.apply import apply_event, catch_up, catch_up_all
+from app.services.accounts.forget import forget_what_is_over
+from app.services.accounts.send_code import send_code
 from app.services.esims.term import note_expiring
 from app.services.messages.announce import announce_provisioned
 from app.services.messages.deliver import deliver
+from app.services.news.apply import apply_event, catch_up, catch_up_all
 from app.services.webhooks.deliveries import forget_old_events
 from app.services.webhooks.endpoints import forget_former_secrets
 
@@ -96,12 +98,20 @@ def build_queue_app(house: House) -> procrastinate.App:
     async def expiring(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         await note_expiring(house.db)
 
+    @app.task(name=Job.SIGN_IN_CODE.value, queue=Job.SIGN_IN_CODE.value, retry=retry)
+    async def sign_in_code(code_id: int) -> None:
+        await send_code(house, code_id)
+
     @app.periodic(cron="17 3 * * *")
     @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)
     async def tidy(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
-        """Finished jobs are kept for a week, failed ones for good: somebody must look at those. What was told, for 30 days."""
+        """
+        Finished jobs are kept for a week, failed ones for good: somebody must look at those. What was told is kept for 30 days,
+        and what nobody signs in with any more isn't.
+        """
         await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)
         await forget_old_events(house.db)
         await forget_former_secrets(house.db)
+        await forget_what_is_over(house)
 
     return app

@@ -1,7 +1,7 @@
 """The tables, one file an aggregate, constraints included. Importing this package registers all of them on `Base.metadata`."""
 
 from app.db import Base
-from app.models.accounts import ServiceKey
+from app.models.accounts import RateLimit, ServiceKey, SignInCode, Traveller, TravellerSession
 from app.models.audit import AuditEntry
 from app.models.catalogue import Plan, PlanCode
 from app.models.esims import EsimProfile, ProvisioningAttempt
@@ -27,8 +27,12 @@ __all__ = [
     "PlanCode",
     "ProviderState",
     "ProvisioningAttempt",
+    "RateLimit",
     "ReceivedEvent",
     "ServiceKey",
+    "SignInCode",
+    "Traveller",
+    "TravellerSession",
     "WebhookDelivery",
     "WebhookEndpoint",
     "WebhookEvent",

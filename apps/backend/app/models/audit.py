@@ -17,7 +17,7 @@ class AuditEntry(Base):
     id: Mapped[Id]
     at: Mapped[CreatedAt]
     actor: Mapped[String]
-    """`key:<id>`, `cli:<login name>`, `provider:<name>`, or `system`."""
+    """`key:<id>`, `traveller:<id>`, `cli:<login name>`, `provider:<name>`, or `system`."""
     tag: Mapped[String]
     """One of `app.audit.Tag`."""
     subject_type: Mapped[String]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, Text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, LargeBinary, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -10,6 +10,9 @@ from app.db import Base
 from app.models.columns import BigInt, CreatedAt, Id, String, one_of
 
 ORDER_STATUSES = ("paid", "cancelled", "refunded")
+
+OWNER = 'lower(customer_email COLLATE "C")'
+"""The address by which a traveller's orders are found, in the form of `address_key`. "C": ASCII alone, in any database."""
 
 
 class Order(Base):
@@ -20,6 +23,7 @@ class Order(Base):
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
         Index("ix_orders_placed_by_key_id", "placed_by_key_id"),
         Index("ix_orders_plan_id", "plan_id"),
+        Index("ix_orders_owner", text(OWNER), "id"),
     )
 
     id: Mapped[Id]

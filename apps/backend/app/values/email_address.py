@@ -40,3 +40,12 @@ def ascii_email(address: str) -> str:
 
     local, _, domain = address.rpartition("@")
     return f"{local}@{idna.encode(domain, uts46=True).decode()}"
+
+
+def address_key(address: str) -> str:
+    """
+    An address of `read_email` as the key of its owner: in lower case. RFC 5321 section 2.4 leaves it to the mail server whether
+    `Ana@` and `ana@` are two mailboxes; none is known where they are, and people type either.
+    """
+    local, _, domain = address.rpartition("@")
+    return f"{local.lower()}@{domain}"

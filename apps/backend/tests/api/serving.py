@@ -49,7 +49,8 @@ def served(settings: Settings) -> Iterator[Served]:
             log_config=None,
             access_log=False,
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=settings.trusted_proxies is not None,
+            forwarded_allow_ips=settings.trusted_proxies or "",
             timeout_graceful_shutdown=20,
         )
         server = uvicorn.Server(config)

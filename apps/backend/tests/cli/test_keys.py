@@ -5,7 +5,7 @@ import json
 import psycopg
 
 from app.db import Database
-from app.services.accounts.keys import authenticate
+from app.services.accounts.keys import key_of
 from tests.builders import a_key
 from tests.cli.commands import tribi
 
@@ -16,7 +16,7 @@ async def test_a_keys_secret_is_printed_once_alone_on_standard_output(database_u
     [secret] = done.stdout.splitlines()
     assert done.stderr == "Key 1 (my shop): esims, orders. Keep the secret: it can't be shown again.\n"
     async with db.begin() as connection:
-        caller = await authenticate(connection, f"Bearer {secret}")
+        caller = await key_of(connection, secret)
     assert (caller.key_id, sorted(caller.scopes)) == (1, ["esims", "orders"])
 
     listed = tribi(database_url, "keys", "list", "--json")

@@ -41,6 +41,7 @@ COMMANDS = [
     "secrets list",
     "secrets rotate",
     "serve",
+    "travellers sign-out",
     "worker",
 ]
 

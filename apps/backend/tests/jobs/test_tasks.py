@@ -23,6 +23,7 @@ from app.jobs.queue_app import MOST_RETRIES, build_queue_app
 from app.jobs.running import keep_working
 from app.mail import MailNotSent
 from app.queue import EARLIER_QUEUE
+from app.services.accounts.codes import request_code
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.services.esims.resend import resend_instructions
@@ -116,6 +117,16 @@ async def an_event_to_catch_up_with(house: House, _: Mailbox) -> Work:
     return Work({"timestamp": 0}, lambda: ears.told(esim_id), [("profile_state_changed", "enabled")])
 
 
+async def a_code_to_send(house: House, mailbox: Mailbox) -> Work:
+    await an_order(house.db)
+    await request_code(house, "ana@example.com", client="192.0.2.1", language="en")
+
+    async def messages() -> object:
+        return [message["Message-ID"] for message in mailbox.messages]
+
+    return Work({"code_id": 1}, messages, ["<sign-in-code-1@example.com>"])
+
+
 TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
     "esims.provisioned": instructions_to_send,
     "providers.event_received": an_event_to_look_at,
@@ -123,6 +134,7 @@ TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
     "esims.expiring": a_plan_that_ends,
     "mails.written": a_message_to_send,
     "queue.tidy": old_jobs_to_remove,
+    "travellers.sign_in_code": a_code_to_send,
 }
 """How there comes to be something to do for each task. A new task needs a line here, and one in `test_worker.KILLED`."""
 

@@ -12,6 +12,7 @@ from sqlalchemy import TextClause, text
 
 from app.house import House
 from app.queue import STALLED_AFTER_S
+from app.services.accounts.codes import request_code
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.activate import Activations
 from app.services.esims.resend import resend_instructions
@@ -21,7 +22,7 @@ from tests.builders import provisioned
 from tests.conftest import KEY
 from tests.jobs.queue_rows import an_old_job, deferred, job_states
 from tests.jobs.test_tasks import TASKS
-from tests.processes.installations import API_KEY, PARTNER_ID, Installation
+from tests.processes.installations import API_KEY, EMAIL, PARTNER_ID, Installation
 from tests.processes.programs import Settings, until
 from tests.services.news.conftest import Ears, lifecycle
 
@@ -43,6 +44,8 @@ _NOTE_WAITS = text(
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND query LIKE '%crossed_thresholds%' AND wait_event_type = 'Lock'"
 )
+
+_CODE_CLAIMED = text("SELECT count(*) FROM sign_in_codes WHERE sent_at IS NULL AND leased_until > now()")
 _WAITS_FOR_A_LOCK = text(
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'tribi-jobs' AND wait_event_type = 'Lock'"
@@ -176,6 +179,25 @@ async def a_plan_that_ends(site: Installation) -> AsyncIterator[tuple[Settings, 
 
 
 @asynccontextmanager
+async def a_code(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
+    """As with instructions."""
+    await site.order()
+    house = House(AppSettings(), site.db, Keyring.parse(KEY))
+    await house.settle()
+    await request_code(house, EMAIL, client="192.0.2.1", language="en")
+
+    async def is_sent() -> bool:
+        return any("Message-ID: <sign-in-code-1@" in mail.read_text() for mail in site.mails())
+
+    job_id = max(await job_states(site.db))
+    with socket.create_server(("127.0.0.1", 0)) as mail_server:
+        mail = {"SMTP_URL": f"smtp://127.0.0.1:{mail_server.getsockname()[1]}", "MAIL_FROM": "shop@example.com"}
+        yield mail, Begun(job_id, _CODE_CLAIMED, is_sent)
+    async with site.db.begin() as connection:
+        await connection.execute(text("UPDATE sign_in_codes SET leased_until = now() - interval '1 second'"))
+
+
+@asynccontextmanager
 async def old_jobs(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
     """One of them is locked."""
     old = await an_old_job(site.db, "succeeded")
@@ -225,6 +247,7 @@ KILLED: dict[str, Callable[[Installation], AbstractAsyncContextManager[tuple[Set
     "esims.expiring": a_plan_that_ends,
     "mails.written": a_resend,
     "queue.tidy": old_jobs,
+    "travellers.sign_in_code": a_code,
 }
 """What keeps each task in its middle for as long as the context lasts."""
 

@@ -21,23 +21,32 @@ _LONGEST_SECRET = 200
 class Unauthenticated(TribiError):
     code = "unauthenticated"
     title = "Who are you?"
-    meaning = "This needs a valid service key: `Authorization: Bearer tribi_…`. `tribi keys create` makes one."
+    meaning = (
+        "This needs a valid service key (`Authorization: Bearer tribi_…`; `tribi keys create` makes one), or the session of a "
+        "traveller who has signed in and whose session isn't over."
+    )
     http_status = 401
 
 
 class Forbidden(TribiError):
     code = "forbidden"
-    title = "This key may not do that"
-    meaning = "The service key is valid but lacks the scope for this. Use a key made with that scope."
+    title = "You may not do that"
+    meaning = (
+        "We know who you are, and that isn't enough: the service key lacks the scope for this, the session of a traveller can't do "
+        "what a storefront's key can, or a page of another site has sent this with a traveller's cookie."
+    )
     http_status = 403
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class KeyCaller:
     """Whoever holds a valid service key. It sees all orders."""
 
     key_id: int
     scopes: frozenset[str]
+
+    owner = None
+    """Whose orders it sees: everybody's."""
 
     @property
     def actor(self) -> str:
@@ -140,23 +149,19 @@ async def revoke_key(connection: AsyncConnection, key_id: int, *, actor: str) ->
     return _listing(row)
 
 
-async def authenticate(connection: AsyncConnection, authorization: str | None) -> Caller:
+async def key_of(connection: AsyncConnection, secret: str) -> KeyCaller:
     """
-    Who sent this `Authorization` header (RFC 6750 section 2.1).
-
     Raises:
-        Unauthenticated: nobody that we know.
+        Unauthenticated: no key that we know, or a revoked one.
     """
-    scheme, _, secret = (authorization or "").partition(" ")
-    secret = secret.strip()
-    if scheme.lower() != "bearer" or not secret or len(secret) > _LONGEST_SECRET or not secret.isascii():
+    if len(secret) > _LONGEST_SECRET or not secret.isascii():
         raise Unauthenticated
     row = (await connection.execute(_BY_HASH, {"secret_hash": _hash(secret)})).one_or_none()
     if row is None:
         raise Unauthenticated
     if row.is_use_unnoted:
         await connection.execute(_NOTE_USE, {"key_id": row.id})
-    return Caller(row.id, frozenset(row.scopes))
+    return KeyCaller(row.id, frozenset(row.scopes))
 
 
 def _listing(row: Row[int, str, list[str], datetime, datetime | None, datetime | None]) -> KeyListing:

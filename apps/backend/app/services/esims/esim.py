@@ -10,11 +10,12 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import NotFound
-from app.models import EsimProfile
+from app.models import EsimProfile, Order
 from app.models.esims import PROFILE_STATUSES
 from app.services.esims.stuck import is_unfulfilled
 from app.services.esims.undelivered import is_undelivered
 from app.services.orders.page_links import VALID_PAGE_TOKEN, open_page_token
+from app.services.orders.show import IS_OWN
 from app.values.activation_code import ActivationCode
 from app.vault import Place, Vault
 
@@ -108,16 +109,21 @@ def esim_of(row: Row[Any], vault: Vault) -> Esim:
 
 
 _BY_ID = select(*COLUMNS).where(EsimProfile.id == bindparam("id"))
+_OWN_BY_ID = _BY_ID.join(Order, Order.id == EsimProfile.order_id).where(IS_OWN)
 _BY_ORDERS = select(*COLUMNS).where(EsimProfile.order_id == bindparam("order_ids", type_=ARRAY(BigInteger)).any_())
 _BY_ORDER = select(*COLUMNS).where(EsimProfile.order_id == bindparam("order_id"))
 
 
-async def esim_by_id(connection: AsyncConnection, vault: Vault, esim_id: int) -> Esim:
+async def esim_by_id(connection: AsyncConnection, vault: Vault, esim_id: int, *, owner: str | None = None) -> Esim:
     """
+    Args:
+        owner: the traveller who must own it, in the form of `address_key`; None: anybody may.
+
     Raises:
-        NotFound: there is none.
+        NotFound: there is none, or it is somebody else's.
     """
-    row = (await connection.execute(_BY_ID, {"id": esim_id})).one_or_none()
+    own = {} if owner is None else {"owner": owner}
+    row = (await connection.execute(_BY_ID if owner is None else _OWN_BY_ID, {"id": esim_id} | own)).one_or_none()
     if row is None:
         raise NotFound(f"there is no eSIM {esim_id}")
     return esim_of(row, vault)
@@ -149,6 +155,7 @@ async def list_esims(
     status: str | None = None,
     only_unfulfilled: bool = False,
     only_undelivered: bool = False,
+    owner: str | None = None,
 ) -> list[Esim]:
     """
     Newest first.
@@ -159,8 +166,11 @@ async def list_esims(
         status: one of STATUSES, None for any.
         only_unfulfilled: those that `is_unfulfilled` counts.
         only_undelivered: those of which `is_undelivered` is true.
+        owner: as of `esim_by_id`.
     """
     query = select(*COLUMNS).where(EsimProfile.id < before_id).order_by(EsimProfile.id.desc()).limit(limit)
+    if owner is not None:
+        query = query.join(Order, Order.id == EsimProfile.order_id).where(IS_OWN).params(owner=owner)
     if status is not None:
         query = query.where(EsimProfile.status == status)
     if only_unfulfilled:

@@ -4,6 +4,8 @@ alert, a look at its numbers, the clock), and the news of it goes out once.
 """
 
 from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import Text, bindparam, func, select
@@ -11,9 +13,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.models import CrossedThreshold, OutgoingMail
+from app.models import CrossedThreshold, EsimProfile, OutgoingMail
 from app.models.mail import NOTICES, THRESHOLDS
 from app.queue import Job, enqueue
+from app.services.webhooks.events import EsimUsageAlert
+from app.services.webhooks.tell import tell
 
 EXPIRES_SOON: Final = "expires_24h"
 
@@ -34,6 +38,22 @@ _WRITE = (
     .on_conflict_do_nothing()
     .returning(OutgoingMail.id)
 )
+_ESIM = select(
+    EsimProfile.order_id,
+    EsimProfile.is_live,
+    EsimProfile.data_used_mb.label("used_mb"),
+    EsimProfile.data_total_mb.label("total_mb"),
+    EsimProfile.usage_at.label("at"),
+).where(EsimProfile.id == bindparam("esim_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much was used of how much data, and when (by the provider's clock)."""
+
+    used_mb: float
+    total_mb: float
+    at: datetime
 
 
 def crossed_by_usage(used_mb: float | None, total_mb: float | None) -> tuple[str, ...]:
@@ -51,16 +71,19 @@ def crossed_by_percentage(percentage: float | None) -> tuple[str, ...]:
     return crossed_by_usage(percentage, 100)
 
 
-async def note_thresholds(connection: AsyncConnection, esim_id: int, crossed: Collection[str]) -> tuple[str, ...]:
+async def note_thresholds(
+    connection: AsyncConnection, esim_id: int, crossed: Collection[str], *, usage: Usage | None = None
+) -> tuple[str, ...]:
     """
-    Notes what an eSIM has crossed, in the transaction that learned of it, and has the traveller mailed: of several at once, only of
-    the highest.
+    Notes what an eSIM has crossed, in the transaction that learned of it: the seller is told of each, and the traveller is mailed,
+    of several at once only of the highest.
 
     Args:
         crossed: all that are crossed by now (`crossed_by_usage`, `crossed_by_percentage`, EXPIRES_SOON); some were noted before.
+        usage: by which they were crossed; without, what the eSIM's row holds is told.
 
     Returns:
-        Those that are new, the lowest first: what the seller is still to be told.
+        Those that are new, the lowest first.
     """
     if not crossed:
         return ()
@@ -70,7 +93,29 @@ async def note_thresholds(connection: AsyncConnection, esim_id: int, crossed: Co
         mail_id = await connection.scalar(_WRITE, {"esim_id": esim_id, "kind": kind})
         if mail_id is not None:
             await enqueue(connection, Job.MAIL_WRITTEN, mail_id=mail_id)
-    return tuple(threshold for threshold in THRESHOLDS if threshold in new)
+    told = tuple(threshold for threshold in THRESHOLDS if threshold in new)
+    await _tell_seller(connection, esim_id, told, usage)
+    return told
+
+
+async def _tell_seller(
+    connection: AsyncConnection, esim_id: int, crossed: Collection[str], usage: Usage | None
+) -> None:
+    if not crossed:
+        return
+    esim = (await connection.execute(_ESIM, {"esim_id": esim_id})).one()
+    known = usage or esim
+    for threshold in crossed:
+        alert = EsimUsageAlert(
+            order_id=esim.order_id,
+            esim_id=esim_id,
+            is_live=esim.is_live,
+            threshold=threshold,
+            data_used_mb=known.used_mb,
+            data_total_mb=known.total_mb,
+            usage_at=known.at,
+        )
+        await tell(connection, alert)
 
 
 def _worth_a_mail(new: set[str]) -> list[str]:

@@ -19,7 +19,7 @@ from app import metrics
 from app.house import House
 from app.models import EsimProfile, ReceivedEvent
 from app.services.esim_providers import News, ProviderEvent, event_source
-from app.services.news.moves import moves_between, tell_of
+from app.services.news.moves import Mover, moves_between, tell_of
 from app.services.news.receive import body_place
 from app.services.news.standing import Standing
 
@@ -52,6 +52,8 @@ _OPEN_OF_ICCID = (
 )
 _PROFILE_COLUMNS: Sequence[Any] = (
     EsimProfile.id,
+    EsimProfile.order_id,
+    EsimProfile.is_live,
     EsimProfile.provider,
     EsimProfile.iccid_fingerprint,
     EsimProfile.profile_state,
@@ -163,7 +165,8 @@ async def _apply_open(connection: AsyncConnection, house: House, profile: Row[An
         outcome = "older" if standing == before else "applied"
         if await _conclude(connection, row, outcome, found.event.warnings, profile.id):
             moves = list(moves_between(before, standing, found.news, found.at))
-            await tell_of(connection, profile.id, moves, provider=profile.provider, event_id=row.id)
+            mover = Mover(profile.id, profile.order_id, profile.is_live, profile.provider, row.id)
+            await tell_of(connection, mover, moves)
     if standing != begun:
         values = {f"new_{column}": value for column, value in asdict(standing).items()}
         await connection.execute(_MOVE, {"profile_id": profile.id} | values)

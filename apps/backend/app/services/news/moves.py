@@ -2,19 +2,23 @@
 What has moved on an eSIM: the one place where it is told on.
 
 `tell_of` runs within the transaction that moves the eSIM's row, once for each event that moved something, and never for older news
-or a second delivery. Whoever else must hear of it (the seller's webhooks, a mail about little data) is told from here.
+or a second delivery: the audit trail, the seller's webhooks, and the traveller whose data run low.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Tag, record
 from app.services.esim_providers import News, UsageTold
+from app.services.esims.term import note_plan_active
+from app.services.esims.thresholds import Usage, crossed_by_percentage, crossed_by_usage, note_thresholds
 from app.services.news.standing import Standing
+from app.services.webhooks.events import EsimPlanStateChanged, EsimProfileStateChanged
+from app.services.webhooks.tell import tell
 
 Axis = Literal["profile_state", "plan_state"]
 
@@ -57,25 +61,48 @@ def moves_between(before: Standing, after: Standing, news: News, at: datetime) -
         yield StateMoved("plan_state", before.plan_state, after.plan_state, at)
 
 
-async def tell_of(
-    connection: AsyncConnection, esim_id: int, moves: Sequence[Move], *, provider: str, event_id: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Mover:
+    """The eSIM that moves, and the event (of `provider_events`) that moves it."""
+
+    esim_id: int
+    order_id: int
+    is_live: bool
+    provider: str
+    event_id: int
+
+
+async def tell_of(connection: AsyncConnection, mover: Mover, moves: Sequence[Move]) -> None:
     """
     Args:
         moves: of one event.
-        event_id: of `provider_events`.
     """
-    actor = f"provider:{provider}"
     for move in moves:
-        at = move.at.isoformat()
         match move:
             case StateMoved():
-                told = {"before": move.before, "after": move.after}
-                await record(
-                    connection, actor, _TAGS[move.axis], "esim_profiles", esim_id, at=at, event=event_id, **told
-                )
+                await _record(connection, mover, _TAGS[move.axis], move.at, before=move.before, after=move.after)
+                await _tell_state(connection, mover, move)
             case UsageMoved():
-                usage = {"used_mb": move.used_mb, "total_mb": move.total_mb, "percentage": move.percentage}
-                await record(
-                    connection, actor, Tag.ESIM_USAGE_TOLD, "esim_profiles", esim_id, at=at, event=event_id, **usage
-                )
+                told = {"used_mb": move.used_mb, "total_mb": move.total_mb, "percentage": move.percentage}
+                await _record(connection, mover, Tag.ESIM_USAGE_TOLD, move.at, **told)
+                crossed = {*crossed_by_usage(move.used_mb, move.total_mb), *crossed_by_percentage(move.percentage)}
+                usage = Usage(move.used_mb, move.total_mb, move.at)
+                await note_thresholds(connection, mover.esim_id, crossed, usage=usage)
+
+
+async def _tell_state(connection: AsyncConnection, mover: Mover, move: StateMoved) -> None:
+    whose: dict[str, Any] = {"order_id": mover.order_id, "esim_id": mover.esim_id, "is_live": mover.is_live}
+    state: Any = move.after  # a constraint of the table holds it to the states that there are
+    if move.axis == "profile_state":
+        await tell(connection, EsimProfileStateChanged(**whose, profile_state=state, changed_at=move.at))
+        return
+    await tell(connection, EsimPlanStateChanged(**whose, plan_state=state, changed_at=move.at))
+    if state == "active":
+        await note_plan_active(connection, mover.esim_id, move.at)
+
+
+async def _record(connection: AsyncConnection, mover: Mover, tag: Tag, at: datetime, **facts: Any) -> None:  # noqa: ANN401 - JSON
+    actor = f"provider:{mover.provider}"
+    await record(
+        connection, actor, tag, "esim_profiles", mover.esim_id, at=at.isoformat(), event=mover.event_id, **facts
+    )

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, bindparam, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import NotFound
 from app.models import Order
+from app.models.orders import OWNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +36,39 @@ _COLUMNS = (
     Order.customer_locale,
     Order.created_at,
 )
+IS_OWN = literal_column(OWNER) == bindparam("owner")
+"""Of orders: those of one traveller, by the index that is made for it."""
+
 _BY_ID = select(*_COLUMNS).where(Order.id == bindparam("id"))
+_OWN_BY_ID = _BY_ID.where(IS_OWN)
 _PAGE = select(*_COLUMNS).where(Order.id < bindparam("before_id")).order_by(Order.id.desc()).limit(bindparam("limit"))
+_OWN_PAGE = _PAGE.where(IS_OWN)
 
 
 def _view(row: Row[Any]) -> OrderView:
     return OrderView(**row._mapping)  # noqa: SLF001 - SQLAlchemy's documented accessor
 
 
-async def order_by_id(connection: AsyncConnection, order_id: int) -> OrderView:
+async def order_by_id(connection: AsyncConnection, order_id: int, *, owner: str | None = None) -> OrderView:
     """
+    Args:
+        owner: the traveller who must own it, in the form of `address_key`; None: anybody may.
+
     Raises:
-        NotFound: there is none.
+        NotFound: there is none, or it is somebody else's.
     """
-    row = (await connection.execute(_BY_ID, {"id": order_id})).one_or_none()
+    own = {} if owner is None else {"owner": owner}
+    query = _BY_ID if owner is None else _OWN_BY_ID
+    row = (await connection.execute(query, {"id": order_id} | own)).one_or_none()
     if row is None:
         raise NotFound
     return _view(row)
 
 
-async def orders_before(connection: AsyncConnection, before_id: int, limit: int) -> list[OrderView]:
-    """A page of orders, newest first, with ids below `before_id`."""
-    return [_view(row) for row in await connection.execute(_PAGE, {"before_id": before_id, "limit": limit})]
+async def orders_before(
+    connection: AsyncConnection, before_id: int, limit: int, *, owner: str | None = None
+) -> list[OrderView]:
+    """A page of orders (`owner` as in `order_by_id`), newest first, with ids below `before_id`."""
+    own = {} if owner is None else {"owner": owner}
+    query = _PAGE if owner is None else _OWN_PAGE
+    return [_view(row) for row in await connection.execute(query, {"before_id": before_id, "limit": limit} | own)]

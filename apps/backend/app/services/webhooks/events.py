@@ -22,6 +22,7 @@ Kind = Literal[
     "esim.usage_alert",
 ]
 ProfileState = Literal["released", "downloaded", "installed", "enabled", "disabled", "deleted"]
+Threshold = Literal["data_50", "data_80", "data_100", "expires_24h"]
 PlanState = Literal["not_started", "active", "depleted", "expired", "terminated"]
 
 _Megabytes = Annotated[float | None, Field(description="Null where the provider doesn't tell.", examples=[4096.0])]
@@ -114,10 +115,9 @@ class EsimUsageAlert(News):
 
     kind = "esim.usage_alert"
     threshold: Annotated[
-        str,
+        Threshold,
         Field(
-            pattern="^[a-z]+_[0-9]+$",
-            description="`data_80`: 80 % of the data; `expiry_1`: one day left.",
+            description="`data_80`: 80 % of the data are used; `expires_24h`: the plan ends within 24 hours.",
             examples=["data_80"],
         ),
     ]

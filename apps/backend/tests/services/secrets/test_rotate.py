@@ -130,6 +130,7 @@ def test_all_sealed_columns_are_known() -> None:
         "provisioning_attempts": ["request", "response_body"],
         "provider_events": ["body"],
         "webhook_endpoints": ["secret", "previous_secret"],
+        "sign_in_codes": ["address", "code"],
     }
 
 

@@ -1,0 +1,122 @@
+"""Who is asking is one question to the database, for keys as it was; and what is a traveller's is found by an index."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import NotFound, RateLimited
+from app.house import House
+from app.services.accounts.callers import authenticate, bearer_of
+from app.services.accounts.keys import Unauthenticated
+from app.services.esims.esim import esim_by_id, esim_by_order, list_esims
+from app.services.orders.show import order_by_id, orders_before
+from tests.builders import a_key, a_session
+from tests.services.accounts.conftest import ANA, ordered
+
+
+@contextmanager
+def statements(house: House) -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        seen.append(statement)
+
+    engine = house.db._engine.sync_engine  # noqa: SLF001 - where statements can be counted
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+async def test_a_key_costs_one_question_and_with_a_limit_one_more(house: House) -> None:
+    _, secret = await a_key(house.db)
+    async with house.db.read() as connection:
+        await authenticate(connection, house.vault, secret)  # whose use is noted then
+        for limit, asked in ((0, 1), (100, 2)):
+            with statements(house) as seen:
+                await authenticate(connection, house.vault, secret, key_rate_limit=limit)
+            assert len(seen) == asked
+
+
+async def test_a_session_costs_one_question(house: House) -> None:
+    token = await a_session(house.db)
+    async with house.db.read() as connection:
+        with statements(house) as seen:
+            caller = await authenticate(connection, house.vault, token, key_rate_limit=100)
+    assert (caller.owner, len(seen)) == (ANA, 1)
+
+
+async def test_what_a_key_looks_at_is_asked_for_as_before(house: House) -> None:
+    order_id = await ordered(house)
+    async with house.db.read() as connection:
+        with statements(house) as seen:
+            await order_by_id(connection, order_id)
+            await esim_by_id(connection, house.vault, (await esim_by_order(connection, house.vault, order_id)).id)
+            await orders_before(connection, 10, 10)
+            await list_esims(connection, house.vault)
+    assert len(seen) == 5
+    assert not [statement for statement in seen if "lower(" in statement]
+
+
+async def test_the_limit_is_each_keys_own(house: House) -> None:
+    _, one = await a_key(house.db)
+    _, other = await a_key(house.db)
+
+    async def asked_again_and_again(connection: AsyncConnection) -> None:
+        for _ in range(100):  # of which a slow machine may let some pass
+            await authenticate(connection, house.vault, one, key_rate_limit=1)
+
+    async with house.db.read() as connection:
+        with pytest.raises(RateLimited) as refused:
+            await asked_again_and_again(connection)
+        assert refused.value.retry_after_s == 1
+        await authenticate(connection, house.vault, other, key_rate_limit=1)
+
+
+@pytest.mark.parametrize("secret", [None, "", "tribi_", "tribi_session_", "x" * 5000, "tribi_€"])
+async def test_what_nobody_has_is_nobodys(house: House, secret: str | None) -> None:
+    async with house.db.read() as connection:
+        with pytest.raises(Unauthenticated):
+            await authenticate(connection, house.vault, secret)
+
+
+@pytest.mark.parametrize(
+    ("authorization", "secret"),
+    [("Bearer x", "x"), ("bearer  x ", "x"), ("Basic x", None), ("Bearer", None), ("Bearer ", None), (None, None)],
+)
+def test_a_secret_travels_as_a_bearer(authorization: str | None, secret: str | None) -> None:
+    assert bearer_of(authorization) == secret
+
+
+async def test_an_order_is_whose_address_it_has_in_whatever_letters(house: House) -> None:
+    mine = [await ordered(house, "Ana@example.com"), await ordered(house, "ana@example.com")]
+    others = [await ordered(house, address) for address in ("ana@example.org", "anna@example.com", "a%a@example.com")]
+    async with house.db.read() as connection:
+        assert [order.id for order in await orders_before(connection, 10**6, 10, owner=ANA)] == mine[::-1]
+        assert [esim.order_id for esim in await list_esims(connection, house.vault, owner=ANA)] == mine[::-1]
+        for order_id in others:
+            with pytest.raises(NotFound):
+                await order_by_id(connection, order_id, owner=ANA)
+            esim = await esim_by_order(connection, house.vault, order_id)
+            with pytest.raises(NotFound):
+                await esim_by_id(connection, house.vault, esim.id, owner=ANA)
+
+
+async def test_a_travellers_orders_are_found_by_the_index_that_is_there_for_it(house: House) -> None:
+    from app.services.orders.show import _OWN_PAGE  # the statement itself
+
+    asked = str(_OWN_PAGE.compile(house.db._engine.sync_engine))  # noqa: SLF001 - its dialect
+    values = {"owner": ANA, "before_id": 10**6, "limit": 20}
+    async with house.db.begin() as connection:
+        await connection.execute(text("SET LOCAL enable_seqscan = off"))
+        await connection.execute(text("SET LOCAL enable_bitmapscan = off"))
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        plan = await (await driver.execute(f"EXPLAIN {asked}", values)).fetchall()
+    told = "\n".join(line for (line,) in plan)
+    assert "ix_orders_owner" in told
+    assert "Sort" not in told  # newest first comes out of it
