@@ -202,6 +202,7 @@ def test_the_defaults_are_the_designs() -> None:
         "tribi_data_dir": BACKEND_DIR / ".data",
         "tribi_journal_dir": None,
         "order_id_start": 1,
+        "install_link_days": 180,
         "shutdown_delay_seconds": 0.0,
         "encryption_key": None,
         "public_url": None,

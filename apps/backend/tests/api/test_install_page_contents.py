@@ -256,6 +256,7 @@ def test_a_page_refers_to_nothing_outside(language: Language) -> None:
     assert all(
         address.startswith(("https://esimsetup.apple.com/", "https://esimsetup.android.com/")) for address in outside
     )
+    assert '<link rel="icon" href="data:,">' in html, "or browsers ask for one"
     assert "url(" not in html
     assert " style=" not in html
     assert " onclick" not in html
