@@ -21,6 +21,7 @@ GUARDED = [
     ("GET", "/api/esims/1", None),
     ("GET", "/api/esims/1/qr.png", None),
     ("GET", "/api/esims/1/qr.svg", None),
+    ("POST", "/api/esims/1/resend", None),
 ]
 every_guarded_route = pytest.mark.parametrize(
     ("method", "path", "body"), GUARDED, ids=[f"{m} {p}" for m, p, _ in GUARDED]
