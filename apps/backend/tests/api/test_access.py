@@ -29,6 +29,7 @@ GUARDED = [
     ("POST", "/api/webhook-endpoints/1/rotate-secret", None),
     ("GET", "/api/webhook-endpoints/1/deliveries", None),
     ("POST", "/api/webhook-endpoints/1/deliveries/1/redeliver", None),
+    ("POST", "/api/esims/1/resend", None),
 ]
 _WEBHOOKS = [one for one in GUARDED if "/webhook-endpoints" in one[1]]
 every_guarded_route = pytest.mark.parametrize(

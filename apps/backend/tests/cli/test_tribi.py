@@ -24,6 +24,7 @@ COMMANDS = [
     "esims link",
     "esims list",
     "esims replay",
+    "esims resend",
     "esims resolve",
     "esims show",
     "keys create",
