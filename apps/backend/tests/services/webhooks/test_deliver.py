@@ -338,6 +338,30 @@ async def test_what_a_dead_process_had_claimed_is_sent_by_another_once_its_lease
     assert len({message.message_id for message in receiver.heard}) == 1
 
 
+async def test_who_slept_over_its_lease_notes_nothing_while_another_is_at_it(
+    telling_house: House, receiver: Receiver
+) -> None:
+    await an_endpoint(telling_house, receiver.url)
+    await told(telling_house, PAID)
+    claims = []
+    for _ in range(2):
+        async with telling_house.db.begin() as connection:
+            claims += await claim(connection, telling_house.keyring, {})
+        await time_passes(telling_house.db, "61 seconds")
+    async with telling_house.db.begin() as connection:
+        claims += await claim(connection, telling_house.keyring, {})
+    sleeper, _, awake = claims
+    receiver.always(500)
+    line = Line(allow_private=True)
+    await deliver_module.deliver(telling_house, line, sleeper)
+    [delivery] = await deliveries_on_file(telling_house.db)
+    assert (delivery.attempts, delivery.leased_until) == (0, awake.lease)
+    await deliver_module.deliver(telling_house, line, awake)
+    await line.close()
+    [delivery] = await deliveries_on_file(telling_house.db)
+    assert (delivery.status, delivery.attempts, delivery.leased_until) == ("pending", 1, None)
+
+
 async def test_a_database_that_blinks_after_the_answer_costs_no_second_message(
     telling_house: House, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
