@@ -206,7 +206,6 @@ def test_the_defaults_are_the_designs() -> None:
         "shutdown_delay_seconds": 0.0,
         "encryption_key": None,
         "public_url": None,
-        "install_link_days": 180,
         "trusted_proxies": None,
         "smtp_url": None,
         "mail_from": None,

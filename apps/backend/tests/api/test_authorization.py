@@ -26,6 +26,12 @@ from tests.builders import a_key, a_plan, a_session
 PAGE = BACKEND_DIR.parents[1] / "docs" / "authorization.md"
 OWN, OTHER = "ana@example.com", "bob@example.com"
 CODE = "204816"
+HOOK = "https://hooks.shop.example/tribi"
+WITHOUT_BODY = {
+    "POST /api/esims/{esim_id}/resend",
+    "POST /api/webhook-endpoints/{endpoint_id}/rotate-secret",
+    "POST /api/webhook-endpoints/{endpoint_id}/deliveries/{delivery_id}/redeliver",
+}
 _ROW = re.compile(r"^\| `([A-Z]+ [^`]+)` \|(.+)\|$", re.MULTILINE)
 _COLUMNS = re.compile(r"^\| route \|(.+)\|$", re.MULTILINE)
 CROSS_SITE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://shop.example"}
@@ -67,11 +73,13 @@ def routes(document: dict[str, Any]) -> set[str]:
 
 @dataclass
 class Scene:
-    """A shop with one order of OWN, activated, and one of OTHER."""
+    """A shop with one order of OWN, activated, and one of OTHER; an endpoint that was told of both, and the delivery of it."""
 
     shop: Shop
     order: dict[str, Any]
     sku: str
+    endpoint_id: int
+    delivery_id: int
     used: list[str] = field(default_factory=list)
 
     async def headers(self, caller: str, route: str) -> dict[str, str]:
@@ -87,6 +95,10 @@ class Scene:
             sku=self.sku,
             name="swagger-ui.css",
             code="not-found",
+            provider="connected_you",
+            token="a" * 32,
+            endpoint_id=await self.an_endpoint() if route.startswith("DELETE /api/webhook") else self.endpoint_id,
+            delivery_id=self.delivery_id,
         )
         if route == "POST /api/auth/code":
             return await self.shop.post(path, {"email": f"{a_name('a')}@example.com"}, headers=headers, anonymous=True)
@@ -98,10 +110,22 @@ class Scene:
         if route == "POST /api/orders":
             sent = headers | {"Idempotency-Key": a_name("key")}
             return await self.shop.post(path, a_wish(self.sku), headers=sent, anonymous=True)
+        if route == "POST /api/webhook-endpoints":
+            return await self.shop.post(path, {"url": HOOK}, headers=headers, anonymous=True)
+        if route == "PATCH /api/webhook-endpoints/{endpoint_id}":
+            sent = headers | {"Content-Type": "application/json"}
+            return await self.shop.call(method, path, data=b'{"events": []}', headers=sent, anonymous=True)
+        if route in WITHOUT_BODY:
+            return await self.shop.call(method, path, headers=headers, anonymous=True)
+        if route == "POST /api/webhooks/{provider}":  # no secret is set
+            return await self.shop.post(path, {}, headers=headers, anonymous=True)
         if route == "POST /api/esims/activate":
             return await self.shop.post(path, {"order_id": self.order["id"]}, headers=headers, anonymous=True)
         assert method in {"GET", "DELETE"}, f"{route}: say here what a valid request is"
         return await self.shop.call(method, path, headers=headers, anonymous=True)
+
+    async def an_endpoint(self) -> int:
+        return int((await self.shop.post("/api/webhook-endpoints", {"url": HOOK})).json()["id"])
 
     async def a_request(self) -> str:
         reply = await self.shop.post("/api/auth/code", {"email": f"{a_name('a')}@example.com"}, anonymous=True)
@@ -178,13 +202,15 @@ async def scene(postgres_url: str) -> AsyncIterator[Scene]:
         patch.setattr(codes, "PER_CLIENT", Limit("of this test", 10_000, 1))
         async with a_shop(settings_on(url)) as shop:
             sku = await a_plan(shop.db)
+            endpoint_id = (await shop.post("/api/webhook-endpoints", {"url": HOOK})).json()["id"]
             mine, theirs = [(await shop.place(a_wish(sku))).json() for _ in range(2)]
             async with shop.db.begin() as connection:
                 await connection.execute(update(Order).where(Order.id == mine["id"]).values(customer_email=OWN))
                 await connection.execute(update(Order).where(Order.id == theirs["id"]).values(customer_email=OTHER))
             for order in (mine, theirs):
                 assert (await shop.activate(order["id"])).status == 201
-            yield Scene(shop, mine, sku)
+            told = (await shop.get(f"/api/webhook-endpoints/{endpoint_id}/deliveries")).json()["items"]
+            yield Scene(shop, mine, sku, endpoint_id, told[0]["id"])
 
 
 def test_every_route_has_a_row_and_every_row_a_route(document: dict[str, Any]) -> None:
@@ -226,7 +252,7 @@ async def test_a_traveller_sees_all_of_their_own_and_nothing_else(scene: Scene) 
         assert seen[0] & seen[1] == set()
 
 
-WITH_IDS = [route for route in TABLE if "_id}" in route] + ["POST /api/esims/activate"]
+WITH_IDS = [route for route in TABLE if "{order_id}" in route or "{esim_id}" in route] + ["POST /api/esims/activate"]
 
 
 def _asks(scene: Scene, route: str, order_id: int, esim_id: int, headers: dict[str, str]) -> Awaitable[Reply]:

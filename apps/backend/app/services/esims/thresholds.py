@@ -6,7 +6,7 @@ alert, a look at its numbers, the clock), and the news of it goes out once.
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import Text, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -99,7 +99,10 @@ async def note_thresholds(
 
 
 async def _tell_seller(
-    connection: AsyncConnection, esim_id: int, crossed: Collection[str], usage: Usage | None
+    connection: AsyncConnection,
+    esim_id: int,
+    crossed: Collection[Any],  # of THRESHOLDS
+    usage: Usage | None,
 ) -> None:
     if not crossed:
         return
