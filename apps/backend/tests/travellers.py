@@ -40,6 +40,7 @@ def an_installing(*, code: str = CODE, status: str = "provisioned", **values: An
     of_page: dict[str, Any] = {
         "order_status": "paid",
         "plan_snapshot": PLAN,
+        "customer_locale": None,
         "ordered_at": NOW - timedelta(minutes=1),
         "ends_at": None,
         "now": NOW,

@@ -76,7 +76,8 @@ class SessionShape(Shape):
     openapi_extra=described_body(CodeIn, {"email": "traveller@example.com"}),
 )
 async def ask_for_code(request: Request, office: AnOffice, body: Annotated[CodeIn, json_body(CodeIn)]) -> Response:
-    language = choose_language(request.headers.get("accept-language"))
+    otherwise = office.house.settings.default_language
+    language = choose_language(request.headers.get("accept-language"), otherwise=otherwise)
     token = await request_code(office.house, body.email, client=client_of(request), language=language)
     shape = CodeRequest(request=token, expires_in_s=int(LIFE.total_seconds()))
     return json_reply(shape, HTTPStatus.ACCEPTED)

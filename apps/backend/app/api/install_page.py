@@ -5,7 +5,8 @@ import re
 from base64 import b64encode
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
@@ -15,7 +16,7 @@ from app.errors import DatabaseUnavailable
 from app.install_links import install_links
 from app.qr import MIN_SCALE, QrImpossible, qr_png
 from app.services.esims.installing import Installing, Stage, installing_by_token
-from app.traveller import LANGUAGES, Texts, choose_language, render, texts_in
+from app.traveller import LANGUAGES, Language, Texts, choose_language, render, texts_in
 from app.values.activation_code import ActivationCode
 
 router = APIRouter(include_in_schema=False)
@@ -71,32 +72,43 @@ async def install_page(
     lang: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Needs no key: who holds the link may see it. Whatever is wrong with a link, the answer is the same."""
-    texts = texts_in(choose_language(request.headers.get("accept-language"), wish=lang))
+    settings = office.house.settings
+    contact = settings.support_contact
+    liked = request.headers.get("accept-language")
+    language = choose_language(liked, wish=lang, otherwise=settings.default_language)
     try:
         vault = office.house.vault
         async with office.house.db.read() as connection:
             found = await installing_by_token(connection, vault, token)
     except DatabaseUnavailable:
-        return _no_page(texts, "away", HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(_RETRY_AFTER_S)})
+        retry = {"Retry-After": str(_RETRY_AFTER_S)}
+        return _reply(no_page("away", texts_in(language), contact), language, HTTPStatus.SERVICE_UNAVAILABLE, retry)
     if found is None:
-        return _no_page(texts, "gone", HTTPStatus.NOT_FOUND, {})
-    return _reply(contents(found, texts, device_of(request.headers.get("user-agent", ""))), texts)
-
-
-def _no_page(texts: Texts, kind: str, status: HTTPStatus, headers: dict[str, str]) -> Response:
-    return _reply(render("no_page.html", texts, **frame(), kind=kind), texts, status, headers)
+        return _reply(no_page("gone", texts_in(language), contact), language, HTTPStatus.NOT_FOUND)
+    # Where neither the reader nor their browser asks for one of ours, it is the language that they are mailed in.
+    theirs = choose_language(found.customer_locale, otherwise=settings.default_language)
+    language = choose_language(liked, wish=lang, otherwise=theirs)
+    device = device_of(request.headers.get("user-agent", ""))
+    return _reply(contents(found, texts_in(language), device, contact), language)
 
 
 def _reply(
-    html: str, texts: Texts, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
+    html: str, language: Language, status: HTTPStatus = HTTPStatus.OK, headers: dict[str, str] | None = None
 ) -> Response:
-    return HTMLResponse(html, status, _HEADERS | {"Content-Language": texts.language} | (headers or {}))
+    return HTMLResponse(html, status, _HEADERS | {"Content-Language": language} | (headers or {}))
 
 
-def frame() -> dict[str, Any]:
+def _frame(contact: str | None) -> dict[str, Any]:
     """What the template around all pages wants."""
     names = [(language, texts_in(language)("language.name")) for language in LANGUAGES]
-    return {"style": _STYLE, "script": _SCRIPT, "languages": names}
+    return {"style": _STYLE, "script": _SCRIPT, "languages": names, "contact": contact and _contact(contact)}
+
+
+def _contact(contact: str) -> dict[str, Any]:
+    """A page opens beside this one: that may be gone when there is no network to come back with."""
+    is_page = "://" in contact
+    href = contact if is_page else f"mailto:{quote(contact, safe='@')}"
+    return {"shown": contact, "href": href, "is_page": is_page}
 
 
 def device_of(user_agent: str) -> str | None:
@@ -106,14 +118,20 @@ def device_of(user_agent: str) -> str | None:
     return "android" if _ANDROID.search(user_agent) else None
 
 
-def contents(found: Installing, t: Texts, device: str | None) -> str:
+def contents(found: Installing, t: Texts, device: str | None, contact: str | None = None) -> str:
     """
     The page itself.
 
     Args:
         device: as `device_of` tells it.
+        contact: where travellers find help, an e-mail address or a URL; None where there is no such place.
     """
-    return render("install_page.html", t, **frame(), **_values(found, t, device))
+    return render("install_page.html", t, **_frame(contact), **_values(found, t, device))
+
+
+def no_page(kind: Literal["gone", "away"], t: Texts, contact: str | None = None) -> str:
+    """What stands where the page doesn't: its link finds nothing, or the database is away."""
+    return render("no_page.html", t, **_frame(contact), kind=kind)
 
 
 def _values(found: Installing, t: Texts, device: str | None) -> dict[str, Any]:

@@ -11,9 +11,11 @@ LANGUAGES: Final[tuple[Language, ...]] = get_args(Language)
 FALLBACK: Final[Language] = "en"
 
 
-def choose_language(accept_language: str | None, *, wish: str | None = None) -> Language:
+def choose_language(
+    accept_language: str | None, *, wish: str | None = None, otherwise: Language = FALLBACK
+) -> Language:
     """
-    What somebody chose, else what their `Accept-Language` (RFC 9110 section 12.5.4) likes best of LANGUAGES, else FALLBACK.
+    What somebody chose, else what their `Accept-Language` (RFC 9110 section 12.5.4) likes best of LANGUAGES, else `otherwise`.
 
     Regions don't matter: `pt-BR` and `pt-PT` both are "pt" (the lookup of RFC 4647 section 3.4).
 
@@ -25,4 +27,4 @@ def choose_language(accept_language: str | None, *, wish: str | None = None) -> 
         for language in LANGUAGES:
             if primary == language:
                 return language
-    return FALLBACK
+    return otherwise

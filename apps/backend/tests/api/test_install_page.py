@@ -8,12 +8,13 @@ from typing import Any
 
 import aiohttp
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
-from app.models import EsimProfile, Order
+from app.models import EsimProfile, Order, SignInCode
 from app.traveller import LANGUAGES, Language, texts_in
 from tests.api.conftest import a_database, a_shop, settings_on
-from tests.api.serving import Reply, Shop, served
+from tests.api.serving import Reply, Shop, a_wish, served
+from tests.builders import a_plan
 
 IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
 NOBODYS = "/i/" + "a" * 32
@@ -103,6 +104,34 @@ async def test_it_speaks_the_browsers_language_or_the_one_chosen(shop: Shop, lan
             f'<a href="?lang={language}" lang="{language}" hreflang="{language}" aria-current="true">'
             in page.body.decode()
         )
+
+
+async def test_who_asks_for_no_language_of_ours_gets_the_one_they_are_mailed_in_and_the_shops_contact(
+    postgres_url: str,
+) -> None:
+    with a_database(postgres_url) as url:
+        settings = settings_on(url, default_language="de", support_contact="help@example.com")
+        async with a_shop(settings) as shop:
+            wish = a_wish(await a_plan(shop.db))
+            wish["customer"]["locale"] = "fr-CA"
+            in_french = path_of((await shop.place(wish)).json()["esim"])
+            unsaid = path_of((await shop.ordered())["esim"])
+            for path, header, language in (
+                (in_french, "ja", "fr"),
+                (in_french, "", "fr"),
+                (in_french, "ja, pt;q=0.1", "pt"),
+                (f"{in_french}?lang=es", "ja", "es"),
+                (unsaid, "ja", "de"),
+                (NOBODYS, "ja", "de"),
+            ):
+                page = await visit(shop, path, accept_language=header)
+                assert page.headers["Content-Language"] == language
+                assert f'<html lang="{language}">' in page.body.decode()
+                assert 'href="mailto:help@example.com"' in page.body.decode()
+            headers = {"Accept-Language": "ja"}
+            await shop.post("/api/auth/code", {"email": "ana@example.com"}, headers=headers, anonymous=True)
+            async with shop.db.read() as connection:
+                assert await connection.scalar(select(SignInCode.language)) == "de"
 
 
 @pytest.mark.parametrize("lang", ["xx", "", "%22%3E%3Cscript%3E", "en&lang=fr", "%00"])

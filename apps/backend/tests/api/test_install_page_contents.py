@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
+from typing import Literal
 
 import pytest
 
@@ -11,7 +12,7 @@ from app.api import install_page
 from app.api.install_page import contents
 from app.models.esims import PROFILE_STATES
 from app.services.esims.installing import Installing, Stage
-from app.traveller import LANGUAGES, Language, render, texts_in
+from app.traveller import LANGUAGES, Language, texts_in
 from tests.travellers import CODE, NOW, PLAN, an_installing
 
 MOST_BYTES = 60_000
@@ -239,9 +240,9 @@ def test_what_the_network_says_is_shown_as_it_came() -> None:
 
 @pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("kind", ["gone", "away"])
-def test_a_page_that_is_not_there_says_what_to_do(kind: str, language: Language) -> None:
+def test_a_page_that_is_not_there_says_what_to_do(kind: Literal["gone", "away"], language: Language) -> None:
     t = texts_in(language)
-    text = read(render("no_page.html", t, **install_page.frame(), kind=kind))
+    text = read(install_page.no_page(kind, t))
     assert t(f"{kind}.title") in text
     assert t(f"{kind}.text") in text
     assert all(step in text for step in t.each("gone.to_do")) == (kind == "gone")
@@ -260,6 +261,25 @@ def test_a_page_refers_to_nothing_outside(language: Language) -> None:
     assert "url(" not in html
     assert " style=" not in html
     assert " onclick" not in html
+
+
+@pytest.mark.parametrize(
+    ("contact", "link"),
+    [
+        ("help@example.com", '<a class="contact" href="mailto:help@example.com" rel="noreferrer">help@example.com</a>'),
+        ("a?cc=b@example.com", '<a class="contact" href="mailto:a%3Fcc%3Db@example.com" rel="noreferrer">'),
+        (
+            "https://example.com/help?a=1&b=2",
+            '<a class="contact" href="https://example.com/help?a=1&amp;b=2" target="_blank" rel="noreferrer">',
+        ),
+    ],
+)
+def test_the_shops_contact_stands_on_every_page_also_where_the_link_is_gone(contact: str, link: str) -> None:
+    t = texts_in("es")
+    assert link in contents(OF_STAGE[Stage.CHECKING], t, "iphone", contact)
+    assert link in install_page.no_page("gone", t, contact)
+    assert 'class="contact"' not in contents(OF_STAGE[Stage.CHECKING], t, "iphone")
+    assert 'class="contact"' not in install_page.no_page("gone", t)
 
 
 def test_every_state_of_the_phone_is_among_the_stages() -> None:

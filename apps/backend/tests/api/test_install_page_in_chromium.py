@@ -2,13 +2,14 @@
 
 import re
 from itertools import cycle
+from typing import Literal
 
 import pytest
 from playwright.async_api import Browser, Page, Request, expect
 
-from app.api.install_page import contents, frame
+from app.api.install_page import contents, no_page
 from app.services.esims.installing import Stage
-from app.traveller import LANGUAGES, render, texts_in
+from app.traveller import LANGUAGES, texts_in
 from tests.api.serving import Shop
 from tests.api.test_install_page import bought, change, path_of
 from tests.api.test_install_page_contents import OF_STAGE
@@ -82,9 +83,9 @@ async def test_twice_the_size_of_text_loses_nothing(chromium: Browser) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gone", "away"])
-async def test_a_page_that_is_not_there_is_accessible(chromium: Browser, kind: str) -> None:
+async def test_a_page_that_is_not_there_is_accessible(chromium: Browser, kind: Literal["gone", "away"]) -> None:
     async with a_page(chromium, SMALL_PHONE, color_scheme="dark") as page:
-        await page.set_content(render("no_page.html", texts_in("de"), **frame(), kind=kind))
+        await page.set_content(no_page(kind, texts_in("de"), "help@example.com"))
         await photographed(page, kind)
         assert await fits(page)
         await accessible(page)
@@ -92,7 +93,7 @@ async def test_a_page_that_is_not_there_is_accessible(chromium: Browser, kind: s
 
 async def test_what_is_tapped_is_large_enough_for_a_thumb(chromium: Browser) -> None:
     async with a_page(chromium, SMALL_PHONE) as page:
-        await page.set_content(contents(OF_STAGE[Stage.READY], texts_in("fr"), "iphone"))
+        await page.set_content(contents(OF_STAGE[Stage.READY], texts_in("fr"), "iphone", "https://example.com/help"))
         heights = await page.locator("a:visible, button:visible").evaluate_all(
             "found => found.map(one => one.getBoundingClientRect().height)"
         )

@@ -38,6 +38,13 @@ def test_an_explicit_choice_goes_before_what_the_browser_says(wish: str, languag
     assert choose_language("pt, de;q=0.9", wish=wish) == language
 
 
+@pytest.mark.parametrize(("accept_language", "language"), [(None, "pt"), ("ja, *", "pt"), ("ja, de;q=0.1", "de")])
+def test_where_none_of_ours_is_liked_it_is_the_one_that_was_named(
+    accept_language: str | None, language: Language
+) -> None:
+    assert choose_language(accept_language, otherwise="pt") == language
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_each_language_can_be_chosen(language: Language) -> None:
     assert choose_language("ja", wish=language) == language

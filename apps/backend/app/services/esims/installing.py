@@ -66,6 +66,7 @@ class Installing:
     An eSIM with what its page needs of the order.
 
     Attributes:
+        customer_locale: as the order has it; None where the shop didn't say.
         now: the database's time.
         ends_at: when the plan's days are over; None until it is known.
     """
@@ -73,6 +74,7 @@ class Installing:
     esim: Esim
     order_status: str
     plan_snapshot: dict[str, Any] = field(repr=False)
+    customer_locale: str | None
     ordered_at: datetime
     ends_at: datetime | None
     now: datetime
@@ -114,6 +116,7 @@ _COLUMNS: Sequence[Any] = (
     *COLUMNS,
     Order.status.label("order_status"),
     Order.plan_snapshot,
+    Order.customer_locale,
     Order.created_at.label("ordered_at"),
     EsimProfile.plan_expires_at.label("ends_at"),
     func.now().label("now"),
@@ -132,4 +135,12 @@ async def installing_by_token(connection: AsyncConnection, vault: Vault, token: 
     row = (await connection.execute(_BY_TOKEN, {"token_hash": hashed})).one_or_none()
     if row is None:
         return None
-    return Installing(esim_of(row, vault), row.order_status, row.plan_snapshot, row.ordered_at, row.ends_at, row.now)
+    return Installing(
+        esim_of(row, vault),
+        row.order_status,
+        row.plan_snapshot,
+        row.customer_locale,
+        row.ordered_at,
+        row.ends_at,
+        row.now,
+    )
