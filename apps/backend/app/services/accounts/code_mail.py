@@ -1,32 +1,39 @@
 """The message with a sign-in code."""
 
-from email.headerregistry import Address
+from datetime import datetime
 from email.message import EmailMessage
-from email.utils import format_datetime, localtime
 
+from app.letterhead import new_message
+from app.settings import Settings
 from app.traveller import Language, render, texts_in
-from app.values.email_address import ascii_email
 
 
 def code_mail(
-    code_id: int, code: str, *, to_address: str, sender: str, language: Language, minutes: int
+    settings: Settings,
+    code_id: int,
+    code: str,
+    *,
+    asked_at: datetime,
+    to_address: str,
+    language: Language,
+    minutes: int,
 ) -> EmailMessage:
     """
     The code doesn't stand in the subject, which mail servers log and locked telephones show.
 
     Args:
-        sender: the address it comes from; its domain stands in the Message-ID, which is the same each time.
+        asked_at: part of its Message-ID, as numbers alone begin at 1 in each installation, and mailboxes show a Message-ID once.
         minutes: for how long the code can be used, from when it was asked for.
     """
     texts = texts_in(language)
-    message = EmailMessage()
-    message["Subject"] = texts("sign_in.subject")
-    message["From"] = sender
-    message["To"] = Address(addr_spec=ascii_email(to_address))
-    message["Date"] = format_datetime(localtime())
-    message["Message-ID"] = f"<sign-in-code-{code_id}@{sender.rpartition('@')[2]}>"
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(render("sign_in_code.txt", texts, code=code, minutes=minutes))
-    message.add_alternative(render("sign_in_code.html", texts, code=code, minutes=minutes), subtype="html")
-    message["Content-Language"] = language  # after the content, which takes such headers away
-    return message
+    values = {"code": code, "minutes": minutes, "contact": settings.support_contact}
+    return new_message(
+        settings,
+        name=f"sign-in-code-{code_id}.{int(asked_at.timestamp() * 1000):x}",
+        to_name=None,
+        to_address=to_address,
+        subject=texts("sign_in.subject"),
+        language=language,
+        plain=render("sign_in_code.txt", texts, **values),
+        html=render("sign_in_code.html", texts, **values),
+    )

@@ -1,11 +1,13 @@
 """What follows the wish for a code: its message goes out once, although the job may run twice, and the code is erased."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 from sqlalchemy import Row, bindparam, func, literal_column, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import metrics
 from app.audit import SYSTEM, Tag, record
 from app.house import House
 from app.mail import SEND_TIMEOUT_S, MailNotSent, MailRefused, send_mail
@@ -16,7 +18,8 @@ from app.services.accounts.codes import LIFE, place_of
 from app.traveller import choose_language
 
 _LEASE = timedelta(seconds=2 * SEND_TIMEOUT_S)
-_DEVELOPMENT_SENDER = "tribi@localhost.invalid"
+
+_count = partial(metrics.MAILS.labels, "sign_in_code")
 
 log = structlog.get_logger()
 
@@ -30,7 +33,7 @@ _CLAIM = (
     update(SignInCode)
     .where(*_is_open, or_(SignInCode.leased_until.is_(None), SignInCode.leased_until < func.now()))
     .values(leased_until=func.now() + _LEASE)
-    .returning(SignInCode.address, SignInCode.code, SignInCode.language)
+    .returning(SignInCode.address, SignInCode.code, SignInCode.language, SignInCode.created_at)
 )
 _OPEN = select(SignInCode.id).where(*_is_open)
 _ERASE = update(SignInCode).where(SignInCode.id == bindparam("code_id")).values(code=None)
@@ -65,29 +68,33 @@ async def send_code(house: House, code_id: int) -> None:
     code = house.vault.open_text(claimed.code, place_of("code", code_id))
     assert code is not None  # noqa: S101 - the claim's condition
     message = code_mail(
+        house.settings,
         code_id,
         code,
+        asked_at=claimed.created_at,
         to_address=to_address,
-        sender=house.settings.mail_from or _DEVELOPMENT_SENDER,
         language=choose_language(None, wish=claimed.language),
         minutes=int(LIFE.total_seconds() // 60),
     )
     try:
         await send_mail(house.settings, message)
     except MailRefused as error:
+        _count("refused").inc()
         log.warning("mail.refused", code_id=code_id, error=str(error))
         await _note(house, code_id, code=None)
     except MailNotSent:
+        _count("put_off").inc()
         await _note(house, code_id, leased_until=None)
         raise
     else:
         await _note(house, code_id, code=None, sent_at=func.now())
+        _count("sent").inc()
         log.info("mail.sent", code_id=code_id)
 
 
-async def _claim(connection: AsyncConnection, code_id: int) -> Row[bytes, bytes | None, str] | None:
+async def _claim(connection: AsyncConnection, code_id: int) -> Row[bytes, bytes | None, str, datetime] | None:
     """What is ours to send now; None where there is nothing to send any more."""
-    claimed: Row[bytes, bytes | None, str] | None = (
+    claimed: Row[bytes, bytes | None, str, datetime] | None = (
         await connection.execute(_CLAIM, {"code_id": code_id})
     ).one_or_none()
     if claimed is None and await connection.scalar(_OPEN, {"code_id": code_id}) is not None:

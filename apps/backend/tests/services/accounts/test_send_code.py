@@ -35,7 +35,12 @@ def smtp(mailbox: Mailbox) -> Iterator[Controller]:
 @pytest.fixture
 def mailing(house: House, smtp: Controller) -> House:
     settings = house.settings.model_copy(
-        update={"smtp_url": SecretStr(f"smtp://127.0.0.1:{smtp.port}"), "mail_from": "shop@example.com"}
+        update={
+            "smtp_url": SecretStr(f"smtp://127.0.0.1:{smtp.port}"),
+            "mail_from": "shop@example.com",
+            "mail_from_name": "A Shop",
+            "support_contact": "help@example.com",
+        }
     )
     return House(settings, house.db, house.keyring, house.vault)
 
@@ -58,14 +63,17 @@ async def test_the_code_is_sent_and_then_erased(mailing: House, mailbox: Mailbox
     with capture_logs() as logs:
         await send_code(mailing, code_id)
     [message] = mailbox.messages
-    assert (message["To"], message["From"]) == (ANA, "shop@example.com")
-    assert message["Message-ID"] == f"<sign-in-code-{code_id}@example.com>"
+    assert (message["To"], message["From"]) == (ANA, "A Shop <shop@example.com>")
+    assert (message["Reply-To"], message["Auto-Submitted"]) == ("help@example.com", "auto-generated")
+    asked_ms = int((await on_file(mailing, code_id)).created_at.timestamp() * 1000)
+    assert message["Message-ID"] == f"<sign-in-code-{code_id}.{asked_ms:x}@example.com>"
     assert CODE not in message["Subject"]
     for kind in ("plain", "html"):
         body = message.get_body((kind,))
         assert body is not None
         assert CODE in body.get_content()
         assert "within 10 minutes" in body.get_content()
+        assert "help@example.com" in body.get_content()
     row = await on_file(mailing, code_id)
     assert row.code is None
     assert row.sent_at is not None
