@@ -6,7 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -256,7 +256,7 @@ WITH_IDS = [route for route in TABLE if "{order_id}" in route or "{esim_id}" in 
 
 
 def _asks(scene: Scene, route: str, order_id: int, esim_id: int, headers: dict[str, str]) -> Awaitable[Reply]:
-    other_one = Scene(scene.shop, {"id": order_id, "esim": {"id": esim_id}}, scene.sku)
+    other_one = replace(scene, order={"id": order_id, "esim": {"id": esim_id}})
     return other_one.asks(route, headers)
 
 
