@@ -11,9 +11,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from app.api.access import UnsettledOffice
-from app.errors import DatabaseUnavailable
+from app.api.browsers import client_of
+from app.errors import DatabaseUnavailable, RateLimited
 from app.install_links import install_links
 from app.qr import MIN_SCALE, QrImpossible, qr_png
+from app.rate_limits import Limit, take
 from app.services.esims.installing import Installing, Stage, installing_by_token
 from app.traveller import LANGUAGES, Texts, choose_language, render, texts_in
 from app.values.activation_code import ActivationCode
@@ -38,6 +40,9 @@ _HEADERS: Final = {
     "Vary": "Accept-Language, User-Agent",
 }
 _RETRY_AFTER_S: Final = 60
+
+MISSES: Final = Limit("install pages: misses of a client", 100, 3600)
+"""Links that find nothing: cut off, withdrawn or guessed. Who holds one that works isn't counted (ASVS 2.4.1)."""
 
 # The page is to stay below 60 kB, whatever a provider has sent.
 _LONGEST_CODE: Final = 2500
@@ -76,10 +81,14 @@ async def install_page(
         vault = office.house.vault
         async with office.house.db.read() as connection:
             found = await installing_by_token(connection, vault, token)
+        if found is None:
+            async with office.house.db.begin() as connection:
+                await take(connection, vault, (MISSES, client_of(request)))
+            return _no_page(texts, "gone", HTTPStatus.NOT_FOUND, {})
     except DatabaseUnavailable:
         return _no_page(texts, "away", HTTPStatus.SERVICE_UNAVAILABLE, {"Retry-After": str(_RETRY_AFTER_S)})
-    if found is None:
-        return _no_page(texts, "gone", HTTPStatus.NOT_FOUND, {})
+    except RateLimited as error:
+        return _no_page(texts, "away", HTTPStatus.TOO_MANY_REQUESTS, {"Retry-After": str(error.retry_after_s)})
     return _reply(contents(found, texts, device_of(request.headers.get("user-agent", ""))), texts)
 
 
