@@ -12,7 +12,8 @@ import aiosmtplib
 import structlog
 
 from app.redaction import redact
-from app.settings import Settings, is_loopback
+from app.setting_values import is_loopback
+from app.settings import Settings
 
 SEND_TIMEOUT_S = 60
 """Total, from the connection to the server's last word."""

@@ -5,19 +5,15 @@ Precedence: environment variable, then `apps/backend/.env`; for each name X wher
 What cannot be stops the start with one line per mistake.
 """
 
-import base64
-import ipaddress
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     Field,
     PrivateAttr,
     SecretStr,
@@ -36,130 +32,28 @@ from pydantic_settings import (
 )
 
 from app.errors import ConfigurationError
+from app.setting_values import (
+    Contact,
+    DatabaseUrl,
+    EncryptionKeys,
+    HeaderName,
+    HeaderSecret,
+    HttpUrl,
+    LogLevel,
+    Networks,
+    ProviderName,
+    SmtpUrl,
+    TextLanguage,
+    UnknownOutcome,
+    is_loopback,
+    libpq_parts,
+)
 from app.values.email_address import read_email
 from app.values.person_name import read_person_name
 
 BACKEND_DIR = Path(__file__).resolve().parents[1]
 ENV_FILE = Path(os.environ.get("TRIBI_ENV_FILE") or BACKEND_DIR / ".env")
 """TRIBI_ENV_FILE names another one; it is no setting itself, and can't stand in the file."""
-
-_LAST_PORT = 65535
-_NO_DATABASE_URL = (
-    "must be a URL that libpq takes: postgresql://user:password@host:5432/name "
-    "(what can't stand in a password as it is, is written %40, %2F, …)"
-)
-
-
-def _split_url(text: str, schemes: tuple[str, ...]) -> SplitResult:
-    wanted = " or ".join(f"{scheme}://" for scheme in schemes)
-    try:
-        parts = urlsplit(text)
-        port = parts.port
-    except ValueError:
-        # not in urlsplit's words: they repeat what it takes for the port, which may be half a password
-        raise ValueError(
-            f"must be a URL that begins with {wanted}; what can't stand in one is written %40, %2F, …"
-        ) from None
-    if parts.scheme not in schemes or not parts.hostname or port == 0 or any(c.isspace() for c in text):
-        raise ValueError(f"must be a URL that begins with {wanted} and names a host")
-    return parts
-
-
-def _http_url(text: str) -> str:
-    _split_url(text, ("https", "http"))
-    if any(character in text for character in "@?#"):
-        raise ValueError("must be a plain URL: no user, no query, no fragment")
-    return text.rstrip("/")
-
-
-def _database_url(secret: SecretStr) -> SecretStr:
-    if not secret.get_secret_value().startswith(("postgresql://", "postgres://", "postgresql+psycopg://")):
-        raise ValueError("must begin with postgresql:// (Tribi speaks PostgreSQL only)")
-    parts = _libpq_parts(secret)
-    ports = [port for port in str(parts.get("port") or "").split(",") if port]
-    if "@" in str(parts.get("host")) or not all(port.isdecimal() and 0 < int(port) <= _LAST_PORT for port in ports):
-        raise ValueError(_NO_DATABASE_URL)
-    return secret
-
-
-def _libpq_parts(database_url: SecretStr) -> dict[str, Any]:
-    """What libpq reads out of the URL; ValueError where it reads nothing."""
-    from psycopg import ProgrammingError  # wanted only where there is such a URL
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        return dict(conninfo_to_dict("postgresql://" + database_url.get_secret_value().partition("://")[2]))
-    except ProgrammingError:
-        raise ValueError(_NO_DATABASE_URL) from None  # libpq's words repeat parts of it
-
-
-def _encryption_keys(secret: SecretStr) -> SecretStr:
-    for text in secret.get_secret_value().split(","):
-        try:
-            key = base64.b64decode(text.strip(), validate=True)
-        except ValueError as error:
-            raise ValueError("each key must be base64; `openssl rand -base64 32` makes one") from error
-        if len(key) != 32:
-            raise ValueError("each key must be 32 bytes in base64; `openssl rand -base64 32` makes one")
-    return secret
-
-
-def _smtp_url(secret: SecretStr) -> SecretStr:
-    _split_url(secret.get_secret_value(), ("smtp", "smtps"))
-    return secret
-
-
-def _contact(text: str) -> str:
-    try:
-        return _http_url(text) if "://" in text else read_email(text)
-    except ValueError as error:
-        raise ValueError("must be an e-mail address, or the URL of a page (https://…)") from error
-
-
-def _networks(text: str) -> str:
-    """Addresses and networks, separated by commas; given back in one form."""
-    try:
-        return ",".join(str(ipaddress.ip_network(part.strip())) for part in text.split(","))
-    except ValueError:
-        raise ValueError(
-            "must be addresses or networks, separated by commas: 10.0.0.5, 10.1.0.0/16, ::1 (no names)"
-        ) from None
-
-
-def is_loopback(host: str) -> bool:
-    """True for `localhost` and loopback addresses (RFC 1122 section 3.2.1.3, RFC 4291 section 2.5.3)."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _upper(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
-    return value.strip().upper() if isinstance(value, str) else value
-
-
-def _lower(value: Any) -> Any:  # noqa: ANN401 - whatever the environment holds
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def _header_value(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value()
-    if not text.isascii() or not text.isprintable():
-        raise ValueError("must be one line of printable ASCII: it travels in an HTTP header")
-    return secret
-
-
-def _header_name(text: str) -> str:
-    if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", text):  # a token of RFC 9110 section 5.6.2
-        raise ValueError("must be the name of an HTTP header, such as x-webhook-secret")
-    return text.lower()
-
-
-HttpUrl = Annotated[str, AfterValidator(_http_url)]
-ProviderName = Annotated[Literal["LOCAL", "CONNECTED_YOU"], BeforeValidator(_upper)]
-
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 """What links start with where neither PUBLIC_URL nor a listening server says otherwise."""
@@ -175,14 +69,14 @@ class Settings(BaseSettings):
     esim_provider: ProviderName = "LOCAL"
     connected_you_allow_http: bool = False
     connected_you_base_url: HttpUrl = "https://sandbox.api.connectedyou.com"
-    connected_you_api_key: Annotated[SecretStr, AfterValidator(_header_value)] | None = None
+    connected_you_api_key: HeaderSecret | None = None
     connected_you_partner_id: str | None = None
     connected_you_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 15
     connected_you_dry_run: bool = True
-    connected_you_unknown_outcome: Annotated[Literal["hold", "replay"], BeforeValidator(_lower)] = "hold"
+    connected_you_unknown_outcome: UnknownOutcome = "hold"
     connected_you_replay_hours: Annotated[float, Field(gt=0, le=24 * 365)] = 24
-    connected_you_webhook_header: Annotated[str, AfterValidator(_header_name)] = "x-webhook-secret"
-    connected_you_webhook_secret: Annotated[SecretStr, AfterValidator(_header_value)] | None = None
+    connected_you_webhook_header: HeaderName = "x-webhook-secret"
+    connected_you_webhook_secret: HeaderSecret | None = None
 
     activation_wait_seconds: Annotated[float, Field(gt=0, le=600)] | None = None
     provider_max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 1000
@@ -191,24 +85,24 @@ class Settings(BaseSettings):
     live_esims_per_day: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     key_rate_limit: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
-    database_url: Annotated[SecretStr, AfterValidator(_database_url)] | None = None
+    database_url: DatabaseUrl | None = None
     database_pool_size: Annotated[int, Field(ge=1, le=200)] = 10
     tribi_data_dir: Path = BACKEND_DIR / ".data"
     tribi_journal_dir: Path | None = None
     order_id_start: Annotated[int, Field(ge=1, le=10**15)] = 1
-    encryption_key: Annotated[SecretStr, AfterValidator(_encryption_keys)] | None = None
+    encryption_key: EncryptionKeys | None = None
 
     install_link_days: Annotated[int, Field(ge=1, le=3650)] = 180
     shutdown_delay_seconds: Annotated[float, Field(ge=0, le=300)] = 0
     public_url: HttpUrl | None = None
-    trusted_proxies: Annotated[str, AfterValidator(_networks)] | None = None
-    smtp_url: Annotated[SecretStr, AfterValidator(_smtp_url)] | None = None
+    trusted_proxies: Networks | None = None
+    smtp_url: SmtpUrl | None = None
     mail_from: Annotated[Annotated[str, AfterValidator(read_email)] | None, Field(validate_default=True)] = None
     mail_from_name: Annotated[str, AfterValidator(read_person_name)] | None = None
-    support_contact: Annotated[str, AfterValidator(_contact)] | None = None
-    default_language: Annotated[Literal["en", "es", "pt", "fr", "de"], BeforeValidator(_lower)] = "en"
+    support_contact: Contact | None = None
+    default_language: TextLanguage = "en"
     webhooks_allow_private: bool = False
-    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)] = "INFO"
+    log_level: LogLevel = "INFO"
 
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)
 
@@ -296,7 +190,7 @@ class Settings(BaseSettings):
         ]
         values = [value.get_secret_value() for value in held if value is not None]
         if self.database_url is not None:
-            values.append(str(_libpq_parts(self.database_url).get("password") or ""))
+            values.append(str(libpq_parts(self.database_url).get("password") or ""))
         if self.smtp_url is not None and (password := urlsplit(self.smtp_url.get_secret_value()).password):
             values += [password, unquote(password)]
         if self.encryption_key is not None:

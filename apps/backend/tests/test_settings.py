@@ -212,6 +212,7 @@ def test_the_defaults_are_the_designs() -> None:
         "mail_from_name": None,
         "support_contact": None,
         "default_language": "en",
+        "webhooks_allow_private": False,
         "log_level": "INFO",
     }
     assert settings.wait_s == 20

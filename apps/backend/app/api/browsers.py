@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from app.services.accounts.keys import Forbidden
 from app.services.accounts.sessions import TOKEN_PREFIX
-from app.settings import is_loopback
+from app.setting_values import is_loopback
 
 _SECURE_COOKIE, _LOOPBACK_COOKIE = "__Host-tribi_session", "tribi_session"
 COOKIE = _SECURE_COOKIE

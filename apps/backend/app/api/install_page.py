@@ -12,9 +12,11 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
 from app.api.access import UnsettledOffice
-from app.errors import DatabaseUnavailable
+from app.api.browsers import client_of
+from app.errors import DatabaseUnavailable, RateLimited
 from app.install_links import install_links
 from app.qr import MIN_SCALE, QrImpossible, qr_png
+from app.rate_limits import Limit, take
 from app.services.esims.installing import Installing, Stage, installing_by_token
 from app.traveller import LANGUAGES, Language, Texts, choose_language, render, texts_in
 from app.values.activation_code import ActivationCode
@@ -39,6 +41,9 @@ _HEADERS: Final = {
     "Vary": "Accept-Language, User-Agent",
 }
 _RETRY_AFTER_S: Final = 60
+
+MISSES: Final = Limit("install pages: misses of a client", 100, 3600)
+"""Links that find nothing: cut off, withdrawn or guessed. Who holds one that works isn't counted (ASVS 2.4.1)."""
 
 # The page is to stay below 60 kB, whatever a provider has sent.
 _LONGEST_CODE: Final = 2500
@@ -80,16 +85,21 @@ async def install_page(
         vault = office.house.vault
         async with office.house.db.read() as connection:
             found = await installing_by_token(connection, vault, token)
+        if found is None:
+            async with office.house.db.begin() as connection:
+                await take(connection, vault, (MISSES, client_of(request)))
+            return _reply(no_page("gone", texts_in(language), contact), language, HTTPStatus.NOT_FOUND)
     except DatabaseUnavailable:
-        retry = {"Retry-After": str(_RETRY_AFTER_S)}
-        return _reply(no_page("away", texts_in(language), contact), language, HTTPStatus.SERVICE_UNAVAILABLE, retry)
-    if found is None:
-        return _reply(no_page("gone", texts_in(language), contact), language, HTTPStatus.NOT_FOUND)
-    # Where neither the reader nor their browser asks for one of ours, it is the language that they are mailed in.
-    theirs = choose_language(found.customer_locale, otherwise=settings.default_language)
-    language = choose_language(liked, wish=lang, otherwise=theirs)
-    device = device_of(request.headers.get("user-agent", ""))
-    return _reply(contents(found, texts_in(language), device, contact), language)
+        retry, status = str(_RETRY_AFTER_S), HTTPStatus.SERVICE_UNAVAILABLE
+    except RateLimited as error:
+        retry, status = str(error.retry_after_s), HTTPStatus.TOO_MANY_REQUESTS
+    else:
+        # Where neither the reader nor their browser asks for one of ours, it is the language that they are mailed in.
+        theirs = choose_language(found.customer_locale, otherwise=settings.default_language)
+        language = choose_language(liked, wish=lang, otherwise=theirs)
+        device = device_of(request.headers.get("user-agent", ""))
+        return _reply(contents(found, texts_in(language), device, contact), language)
+    return _reply(no_page("away", texts_in(language), contact), language, status, {"Retry-After": retry})
 
 
 def _reply(

@@ -6,7 +6,7 @@ import re
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -96,7 +96,7 @@ class Scene:
             name="swagger-ui.css",
             code="not-found",
             provider="connected_you",
-            token="a" * 32,
+            token=self.order["esim"]["install"]["page_url"].rpartition("/")[2],
             endpoint_id=await self.an_endpoint() if route.startswith("DELETE /api/webhook") else self.endpoint_id,
             delivery_id=self.delivery_id,
         )
@@ -256,7 +256,7 @@ WITH_IDS = [route for route in TABLE if "{order_id}" in route or "{esim_id}" in 
 
 
 def _asks(scene: Scene, route: str, order_id: int, esim_id: int, headers: dict[str, str]) -> Awaitable[Reply]:
-    other_one = Scene(scene.shop, {"id": order_id, "esim": {"id": esim_id}}, scene.sku)
+    other_one = replace(scene, order=scene.order | {"id": order_id, "esim": scene.order["esim"] | {"id": esim_id}})
     return other_one.asks(route, headers)
 
 

@@ -10,7 +10,9 @@ import aiohttp
 import pytest
 from sqlalchemy import select, text, update
 
+from app.api import install_page
 from app.models import EsimProfile, Order, SignInCode
+from app.rate_limits import Limit
 from app.traveller import LANGUAGES, Language, texts_in
 from tests.api.conftest import a_database, a_shop, settings_on
 from tests.api.serving import Reply, Shop, a_wish, served
@@ -256,3 +258,17 @@ async def test_the_link_is_no_part_of_the_apis_document(document: dict[str, Any]
     assert not [path for path in document["paths"] if path.startswith("/i/")]
     described = document["components"]["schemas"]["Install"]["properties"]["page_url"]["description"]
     assert "withdrawn" in described
+
+
+async def test_who_tries_links_is_held_up_and_who_has_one_is_not(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(install_page, "MISSES", Limit("of this test", 3, 3600))
+    with a_database(postgres_url) as url:
+        async with a_shop(settings_on(url)) as shop:
+            path = path_of((await shop.ordered())["esim"])
+            assert [(await visit(shop, f"/i/{letter * 32}")).status for letter in "abcd"] == [404, 404, 404, 429]
+            refused = await visit(shop, "/i/nothing-that-could-be-one")
+            assert 1 <= int(refused.headers["Retry-After"]) <= 1200
+            assert texts_in("en")("away.title") in refused.body.decode()
+            assert (await visit(shop, path)).status == 200

@@ -43,6 +43,15 @@ COMMANDS = [
     "secrets rotate",
     "serve",
     "travellers sign-out",
+    "webhooks add",
+    "webhooks deliveries",
+    "webhooks disable",
+    "webhooks enable",
+    "webhooks list",
+    "webhooks redeliver",
+    "webhooks remove",
+    "webhooks rotate-secret",
+    "webhooks test",
     "worker",
 ]
 

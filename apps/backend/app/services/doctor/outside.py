@@ -13,7 +13,8 @@ import aiohttp
 
 from app.services.doctor.findings import Finding, by_hand, failed, failed_when, passed
 from app.services.esim_providers import get_esim_provider, going_live
-from app.settings import Settings, is_loopback
+from app.setting_values import is_loopback
+from app.settings import Settings
 
 _PATIENCE_S = 8
 _GOODBYE_S = 1

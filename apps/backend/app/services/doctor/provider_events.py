@@ -6,7 +6,8 @@ from app.house import House
 from app.services.doctor.findings import Finding, by_hand, failed_when, passed
 from app.services.esim_providers import EsimProvider, EventSource, event_source, get_esim_provider
 from app.services.news.on_file import PARKED_FOR, hearsay_of
-from app.settings import Settings, is_loopback
+from app.setting_values import is_loopback
+from app.settings import Settings
 
 _LINE = "provider-webhooks"
 _PAGE = "docs/operations/provider-webhooks.md"

@@ -10,6 +10,7 @@ from app.services.esims.term import note_expiring
 from tests.services.news.conftest import Ears, lifecycle, product, usage
 from tests.services.webhooks.conftest import an_endpoint
 
+STATES = ("esim.profile_state_changed", "esim.plan_state_changed")
 _EVENTS = text("SELECT type, data FROM webhook_events ORDER BY id")
 _MAILS = text("SELECT kind FROM outgoing_mails ORDER BY id")
 _TERM = text("SELECT plan_active_at::text, plan_expires_at - plan_active_at FROM esim_profiles")
@@ -27,7 +28,7 @@ async def mailed(house: House) -> list[str]:
 
 async def test_a_state_that_moves_is_told_with_whose_it_is_and_since_when(house: House) -> None:
     ears = Ears(house)
-    await an_endpoint(house, "http://127.0.0.1:9/")
+    await an_endpoint(house, "http://127.0.0.1:9/", *STATES)
     esim_id, iccid = await ears.sold()
     await ears.hear(lifecycle(iccid, "ENABLED", "10:00"), product(iccid, "ACTIVATED", "10:05"))
     whose = {"order_id": 1, "esim_id": esim_id, "is_live": False}
@@ -42,7 +43,7 @@ async def test_a_state_that_moves_is_told_with_whose_it_is_and_since_when(house:
 
 async def test_duplicates_older_and_confirming_news_is_told_nobody(house: House) -> None:
     ears = Ears(house)
-    await an_endpoint(house, "http://127.0.0.1:9/")
+    await an_endpoint(house, "http://127.0.0.1:9/", *STATES)
     _, iccid = await ears.sold()
     enabled = lifecycle(iccid, "ENABLED", "10:00")
     await ears.hear(enabled, enabled, lifecycle(iccid, "DOWNLOADED", "09:00"), lifecycle(iccid, "ENABLED", "11:00"))
