@@ -21,6 +21,7 @@ from app.services.doctor import (
     provider_events,
     secret_files,
     spending,
+    webhook_endpoints,
     work,
 )
 from app.services.doctor.findings import Finding, by_hand, failed
@@ -66,6 +67,7 @@ CHECKS = (
     Check("jobs", of_house=work.check_jobs),
     Check("orders", of_house=orders.check_orders),
     Check("mails-refused", of_house=mailing.check_refused),
+    Check("webhook-endpoints", of_house=webhook_endpoints.check_endpoints),
     Check("provider-paused", of_house=spending.check_spending),
     Check("first-live-esim", of_house=spending.check_first_live),
     Check("provider-webhooks", of_house=provider_events.check_webhooks),

@@ -15,6 +15,7 @@ FAILING_AFTER = "1 hour"
 class Standing:
     """`disabled`: by a receiver's 410 or by us; what a person has disabled is no alarm."""
 
+    enabled: int
     pending: int
     failing: int
     disabled: int
@@ -23,6 +24,7 @@ class Standing:
 _is_enabled = WebhookEndpoint.disabled_at.is_(None)
 _has_failed_long = WebhookEndpoint.failing_since < func.now() - text(f"interval '{FAILING_AFTER}'")
 _COUNT = select(
+    func.count().filter(_is_enabled).label("enabled"),
     func.count().filter(_is_enabled, _has_failed_long).label("failing"),
     func.count().filter(WebhookEndpoint.disabled_because != "asked").label("disabled"),
     select(func.count())
@@ -37,4 +39,4 @@ _COUNT = select(
 
 async def count_endpoints(connection: AsyncConnection) -> Standing:
     row = (await connection.execute(_COUNT)).one()
-    return Standing(row.pending, row.failing, row.disabled)
+    return Standing(row.enabled, row.pending, row.failing, row.disabled)
