@@ -1,10 +1,12 @@
 """The events that sellers' endpoints hear, as the OpenAPI document's `webhooks` (OpenAPI 3.1, section 4.8.1)."""
 
 import inspect
+import re
 from typing import Any
 
 from app.services.webhooks.events import KINDS, News, example_of, schema_of
 
+_TOLD_AT = "When Tribi put it on file. What a provider told has the provider's time in `data`."
 _TIMESTAMP = "2026-11-23T12:00:00.000Z"
 _HEADERS = {
     "webhook-id": (
@@ -36,14 +38,15 @@ def _operation(kind: str, news: type[News]) -> dict[str, Any]:
         "required": ["type", "timestamp", "data"],
         "properties": {
             "type": {"const": kind},
-            "timestamp": {"type": "string", "format": "date-time", "description": "When it happened."},
+            "timestamp": {"type": "string", "format": "date-time", "description": _TOLD_AT},
             "data": {"$ref": f"#/components/schemas/{news.__name__}"},
         },
     }
+    said = inspect.cleandoc(news.__doc__ or "")
     example = {"type": kind, "timestamp": _TIMESTAMP, "data": example_of(news)}
     return {
-        "summary": kind,
-        "description": inspect.getdoc(news),
+        "summary": re.split(r"[.:](?:\s|$)", said)[0],
+        "description": said,
         "operationId": f"webhook_{kind.replace('.', '_')}",
         "parameters": [
             {

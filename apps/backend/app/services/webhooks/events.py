@@ -25,7 +25,7 @@ ProfileState = Literal["released", "downloaded", "installed", "enabled", "disabl
 Threshold = Literal["data_50", "data_80", "data_100", "expires_24h"]
 PlanState = Literal["not_started", "active", "depleted", "expired", "terminated"]
 
-_Megabytes = Annotated[float | None, Field(description="Null where the provider doesn't tell.", examples=[4096.0])]
+_NOT_TOLD = "Null where the provider doesn't tell."
 _When = Annotated[datetime, Field(description="By the provider's clock.", examples=["2026-11-23T12:00:00.000Z"])]
 
 
@@ -121,8 +121,8 @@ class EsimUsageAlert(News):
             examples=["data_80"],
         ),
     ]
-    data_used_mb: _Megabytes = None
-    data_total_mb: _Megabytes = None
+    data_used_mb: Annotated[float | None, Field(description=_NOT_TOLD, examples=[4096.0])] = None
+    data_total_mb: Annotated[float | None, Field(description=_NOT_TOLD, examples=[5120.0])] = None
     usage_at: Annotated[
         datetime | None,
         Field(description="Of the usage, by the provider's clock.", examples=["2026-11-23T12:00:00.000Z"]),
