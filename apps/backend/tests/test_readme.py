@@ -1,10 +1,13 @@
 """The README's walk works as it is written."""
 
+import re
 from pathlib import Path
 
 import zxingcpp
 from PIL import Image
 
+from app.settings import BACKEND_DIR
+from tests.cli.test_tribi import COMMANDS
 from tests.walks import Clone, url_of_server, walk_of
 
 
@@ -16,3 +19,11 @@ def test_the_walk_from_a_key_to_a_qr_code_works_as_written(tmp_path: Path) -> No
     [barcode] = zxingcpp.read_barcodes(Image.open(tmp_path / "qr.png"))
     assert barcode.text.startswith("LPA:1$")
     assert barcode.text in said
+
+
+def test_it_names_every_command() -> None:
+    readme = (BACKEND_DIR.parents[1] / "README.md").read_text()
+    named = re.findall(r"`([a-z]+)(?: ([a-z|-]+))?`", readme.partition("## Commands")[2].partition("\n## ")[0])
+    assert {f"{group} {one}".strip() for group, several in named for one in several.split("|")} - {"make"} == set(
+        COMMANDS
+    )

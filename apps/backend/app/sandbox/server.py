@@ -10,6 +10,7 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from aiohttp import web
 
@@ -99,11 +100,13 @@ CONNECTED_YOU_BASE_URL={url}
 CONNECTED_YOU_API_KEY=sandbox-key
 CONNECTED_YOU_PARTNER_ID=sandbox-partner
 CONNECTED_YOU_DRY_RUN=false
+CONNECTED_YOU_WEBHOOK_HEADER={options.webhook_header}
+CONNECTED_YOU_WEBHOOK_SECRET={quote(options.webhook_secret)}
 {everywhere if url_of_all(options.host) else ""}
 What was ordered:     {url}/ (as JSON: {url}/sandbox/ledger)
                       {ledger_is_kept(options.ledger)}
 A repeated reference: {_REPEATS[options.repeats]}
-Webhooks:             {options.webhook_url or "to any address, from that page"}; header {options.webhook_header}
+Webhooks:             {options.webhook_url or "to any address, from that page (--webhook-url)"}
 Plan codes that misbehave: tribi sandbox --help
 """
 

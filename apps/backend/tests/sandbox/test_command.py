@@ -53,6 +53,8 @@ async def test_it_prints_the_settings_to_put_into_env(started: Started) -> None:
         "CONNECTED_YOU_API_KEY": "sandbox-key",
         "CONNECTED_YOU_PARTNER_ID": "sandbox-partner",
         "CONNECTED_YOU_DRY_RUN": "false",
+        "CONNECTED_YOU_WEBHOOK_HEADER": "x-webhook-secret",
+        "CONNECTED_YOU_WEBHOOK_SECRET": "sandbox-secret",
     }
     assert url.startswith("http://127.0.0.1:")
 
