@@ -339,11 +339,16 @@ REFUSED = [
     ("MAIL_FROM_NAME", "Tribi\nBcc: eve@example.com"),
     *[
         ("SUPPORT_CONTACT", contact)
-        for contact in ("nobody", "ftp://example.com", "https://", "Help <help@example.com>")
+        for contact in ("nobody", "ftp://example.com", "https://", "https://u:p@example.com", "Help <help@example.com>")
     ],
     ("DEFAULT_LANGUAGE", "it"),
     ("LOG_LEVEL", "LOUD"),
 ]
+
+
+def test_the_address_of_a_help_page_is_kept_to_the_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUPPORT_CONTACT", "https://example.com/help/?a=1&b=2#esim")
+    assert load_settings().support_contact == "https://example.com/help/?a=1&b=2#esim"
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED)
