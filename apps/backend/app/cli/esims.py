@@ -307,7 +307,7 @@ def link(
     if renew and withdraw:
         raise ValueError("say either --renew or --withdraw")
 
-    async def work(house: "House") -> dict[str, Any]:
+    async def work(house: "House") -> tuple[dict[str, Any], bool]:
         async with house.db.begin() as connection:
             token = None
             if withdraw:
@@ -318,15 +318,20 @@ def link(
                 await _note_look(connection, esim_id, 1)
             expires_at = rfc3339(await page_expiry(connection, esim_id))
         url = None if token is None else page_address(public_url(house.settings), token)
-        return {"page_url": url, "expires_at": expires_at}
+        return {"page_url": url, "expires_at": expires_at}, house.settings.public_url is None
 
-    shown = run(work)
+    shown, is_guess = run(work)
     if json:
         print_json(shown)
     elif withdraw:
         typer.echo(f"eSIM {esim_id} has no link any more; --renew makes a new one.")
     else:
         typer.echo(f"Works until {shown['expires_at']}.", err=True)
+        if is_guess:
+            typer.echo(
+                "PUBLIC_URL is not set: where the server listens isn't known here, so its beginning is a guess.",
+                err=True,
+            )
         typer.echo(shown["page_url"])
 
 

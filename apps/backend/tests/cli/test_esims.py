@@ -207,6 +207,7 @@ def test_the_link_is_shown_alone_renewed_and_withdrawn_and_each_is_on_the_audit_
     assert page_url != first.stdout.strip()
     listed = json.loads(tribi(database_url, "esims", "list", "--json", settings=settings).stdout)
     assert next(esim for esim in listed if esim["id"] == stock.provisioned.id)["install"]["page_url"] == page_url
+    assert "PUBLIC_URL is not set" in tribi(database_url, "esims", "link", of).stderr
     withdrawn = tribi(database_url, "esims", "link", of, "--withdraw")
     assert (withdrawn.returncode, withdrawn.stdout) == (
         0,
@@ -219,7 +220,7 @@ def test_the_link_is_shown_alone_renewed_and_withdrawn_and_each_is_on_the_audit_
         refused.stderr,
     )
     made, viewed, ended = ("esims.page_made", True), ("esims.viewed", True), ("esims.page_withdrawn", True)
-    assert links_on_file(database_url) == [made, viewed, made, viewed, viewed, ended]
+    assert links_on_file(database_url) == [made, viewed, made, viewed, viewed, viewed, ended]
 
 
 def test_a_link_is_either_renewed_or_withdrawn(monkeypatch: pytest.MonkeyPatch) -> None:
