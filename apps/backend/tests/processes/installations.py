@@ -123,9 +123,10 @@ class Installation:
     def start(self, *arguments: str, **changes: str | None) -> Program:
         return self._started(Program, arguments, changes)
 
-    def start_server(self, *arguments: str, **changes: str | None) -> Server:
-        port = a_free_port()
-        server = self._started(Server, ("serve", "--port", str(port), *arguments), changes)
+    def start_server(self, *arguments: str, port: str | None = None, **changes: str | None) -> Server:
+        """`port`: any free one unless told, as the command line takes it."""
+        port = port or str(a_free_port())
+        server = self._started(Server, ("serve", "--port", port, *arguments), changes)
         bearer = {"Authorization": f"Bearer {self.secret}"}
         server.shop = Shop(f"http://127.0.0.1:{port}", self.db, self.http, bearer, self.key_id)
         return server
