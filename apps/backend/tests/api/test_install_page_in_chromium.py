@@ -14,7 +14,9 @@ from tests.api.serving import Shop
 from tests.api.test_install_page import bought, change, path_of
 from tests.api.test_install_page_contents import OF_STAGE
 from tests.chromium import (
+    ANDROID,
     DESKTOP,
+    IPHONE,
     PHONE,
     SMALL_PHONE,
     a_page,
@@ -28,11 +30,6 @@ from tests.travellers import CODE, an_installing
 
 # What is asked of the database is what test_install_page.py asks.
 pytestmark = pytest.mark.without_pgbouncer
-
-IPHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Mobile/15E148"
-ANDROID = (
-    "Mozilla/5.0 (Linux; Android 14; Pixel 8) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/126.0 Mobile Safari/537.36"
-)
 
 # Each stage once, in one of the languages, on one of the phones, by day or by night.
 _VARIETY = cycle((language, scheme) for scheme in ("light", "dark") for language in LANGUAGES)

@@ -24,6 +24,7 @@ from app.services.esims.activate import Activations
 from app.services.esims.errors import ProviderOnHold
 from app.services.esims.esim import place_of
 from app.services.esims.intent import attempt_place
+from app.services.orders.page_links import page_links
 from app.services.orders.place import NewOrder, place_order
 from app.settings import Settings
 from app.vault import Keyring
@@ -122,6 +123,7 @@ class Desk:
                 provider="CONNECTED_YOU",
                 code_provider="CONNECTED_YOU",
                 is_live=True,
+                page_links=page_links(self.house),
             )
         return placed.order_id
 

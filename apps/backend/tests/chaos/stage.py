@@ -44,9 +44,10 @@ _CLONE = text("""
     FROM orders, generate_series(1, :number) WHERE orders.id = :order_id
     RETURNING id
 """)
+# Their install links are withdrawn: a token is sealed for its own row, and one that came later would change what callers hear.
 _CLONE_PROFILES = text("""
-    INSERT INTO esim_profiles (order_id, provider, is_live)
-    SELECT wanted, provider, is_live FROM esim_profiles, unnest(CAST(:order_ids AS bigint[])) wanted
+    INSERT INTO esim_profiles (order_id, provider, is_live, page_expires_at)
+    SELECT wanted, provider, is_live, now() FROM esim_profiles, unnest(CAST(:order_ids AS bigint[])) wanted
     WHERE order_id = :order_id
 """)
 _STATUSES = text("SELECT order_id, status FROM esim_profiles")

@@ -19,7 +19,9 @@ from sqlalchemy import TextClause, text
 from yarl import URL
 
 from app.db import Database
+from app.services.orders.page_links import PageLinks
 from app.services.orders.place import NewOrder, place_order
+from app.vault import Keyring, Vault
 from tests.api.serving import Reply, Shop
 from tests.builders import a_key, a_plan
 from tests.conftest import KEY
@@ -27,6 +29,9 @@ from tests.processes.canaries import found_in
 from tests.processes.programs import Done, Program, Settings, a_free_port, run, until
 from tests.stand_in import Issued, read_ledger
 from tests.stand_in.elsewhere import StandInChild
+
+_LINKS = PageLinks(Vault(Keyring.parse(KEY), bytes(32)), days=180)
+"""Sealed with the installations' key; nothing here needs their fingerprint key."""
 
 API_KEY = "canary/api+key=of&ours"
 PARTNER_ID = "canary-partner-4711"
@@ -118,9 +123,10 @@ class Installation:
     def start(self, *arguments: str, **changes: str | None) -> Program:
         return self._started(Program, arguments, changes)
 
-    def start_server(self, *arguments: str, **changes: str | None) -> Server:
-        port = a_free_port()
-        server = self._started(Server, ("serve", "--port", str(port), *arguments), changes)
+    def start_server(self, *arguments: str, port: str | None = None, **changes: str | None) -> Server:
+        """`port`: any free one unless told, as the command line takes it."""
+        port = port or str(a_free_port())
+        server = self._started(Server, ("serve", "--port", port, *arguments), changes)
         bearer = {"Authorization": f"Bearer {self.secret}"}
         server.shop = Shop(f"http://127.0.0.1:{port}", self.db, self.http, bearer, self.key_id)
         return server
@@ -160,6 +166,7 @@ class Installation:
                 provider="CONNECTED_YOU",
                 code_provider="CONNECTED_YOU",
                 is_live=True,
+                page_links=_LINKS,
             )
         return placed.order_id
 

@@ -19,6 +19,7 @@ from app.services.esims.cancel import cancel_unissued
 from app.services.esims.dossier import dossier_of
 from app.services.esims.esim import Esim, esim_by_order
 from app.services.esims.intent import provision_request
+from app.services.orders.page_links import page_links
 from app.services.orders.place import place_order
 from app.services.orders.show import order_by_id
 
@@ -83,6 +84,7 @@ async def _place(house: House, offer: Offer, provider: EsimProvider, actor: str)
             code_provider=provider.name,
             is_live=provider.is_live,
             drawn_id=offer.order_id,
+            page_links=page_links(house),
         )
         placed = await order_by_id(connection, offer.order_id)
         request = provision_request(
