@@ -168,7 +168,7 @@ def test_how_far_it_is_is_marked(stage: Stage, done: int) -> None:
 
 def test_what_is_left_is_told_with_its_time() -> None:
     text = read(page(OF_STAGE[Stage.IN_USE], "es"))
-    assert "Quedan 3,2\xa0GB de 5\xa0GB" in text
+    assert "Disponible: 3,2\xa0GB de 5\xa0GB" in text
     assert "Quedan 12 días, hasta el 14 nov 2026, 17:05 UTC" in text
     assert "Actualizado: 3 nov 2026, 14:05 UTC" in text
     html = page(OF_STAGE[Stage.IN_USE])
