@@ -10,7 +10,6 @@ import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 
 from aiohttp import web
 
@@ -101,7 +100,7 @@ CONNECTED_YOU_API_KEY=sandbox-key
 CONNECTED_YOU_PARTNER_ID=sandbox-partner
 CONNECTED_YOU_DRY_RUN=false
 CONNECTED_YOU_WEBHOOK_HEADER={options.webhook_header}
-CONNECTED_YOU_WEBHOOK_SECRET={quote(options.webhook_secret)}
+{_secret_line(options.webhook_secret)}
 {everywhere if url_of_all(options.host) else ""}
 What was ordered:     {url}/ (as JSON: {url}/sandbox/ledger)
                       {ledger_is_kept(options.ledger)}
@@ -111,11 +110,18 @@ Plan codes that misbehave: tribi sandbox --help
 """
 
 
+_MADE_UP_SECRET = "sandbox-secret"  # noqa: S105 - the option's default
 _REPEATS = {
     Repeats.BILL: "buys a second eSIM, marked in the ledger (--repeats)",
     Repeats.REPLAY: "gets the first eSIM once more, nothing is billed",
     Repeats.REFUSE: "is refused with HTTP 409",
 }
+
+
+def _secret_line(secret: str) -> str:
+    """One of somebody's own, which may be in use elsewhere, stands in no terminal's history and no log."""
+    name = "CONNECTED_YOU_WEBHOOK_SECRET"
+    return f"{name}={secret}" if secret == _MADE_UP_SECRET else f"# {name}: what --webhook-secret says"
 
 
 def url_of_all(host: str) -> bool:

@@ -59,6 +59,16 @@ async def test_it_prints_the_settings_to_put_into_env(started: Started) -> None:
     assert url.startswith("http://127.0.0.1:")
 
 
+async def test_a_secret_of_ones_own_is_not_printed(tmp_path: Path) -> None:
+    program = Started(tmp_path, "--webhook-secret", "hunter2-hunter2")
+    try:
+        await program.url()
+        assert "CONNECTED_YOU_WEBHOOK_SECRET: what --webhook-secret says" in program.log.read_text()
+        assert "hunter2" not in program.log.read_text()
+    finally:
+        program.clear_away()
+
+
 async def test_with_those_settings_tribi_is_live(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in _SETTING.findall(started.log.read_text()):
         monkeypatch.setenv(name, value)
