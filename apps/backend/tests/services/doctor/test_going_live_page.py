@@ -11,6 +11,7 @@ SOMETIMES = {
     "settings",
     "installation",
     "catalogue-doubts",
+    "webhook-endpoints",
     "live-purchase",
     "live-status",
     "live-data.…",
