@@ -23,15 +23,16 @@ said=$(mktemp)
     failed=0
     echo '==> pytest, the proof'
     $python -m pytest tests/proof || failed=1
-    through_pgbouncer || failed=1
+    through_pgbouncer --ignore=tests/services || failed=1
     exit $failed
 } >"$said" 2>&1 &
 beside=$!
 trap 'kill $beside 2>/dev/null || true; rm -f "$said"' EXIT  # Ctrl-C reaches its pytest by itself
 
 failed=0
-echo '==> pytest, without the proof (that runs beside it, and what uses the database through PgBouncer)'
+echo '==> pytest, without the proof (that runs beside it, and half of what uses the database through PgBouncer)'
 $python -m pytest --ignore=tests/proof || failed=1
+through_pgbouncer tests/services || failed=1
 wait $beside || failed=1
 cat "$said"
 exit $failed
