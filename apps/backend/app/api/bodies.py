@@ -37,6 +37,21 @@ def json_body(kind: type[Kind]) -> Any:  # noqa: ANN401 - FastAPI's own type for
     return Depends(read)
 
 
+def no_body(otherwise: str) -> Any:  # noqa: ANN401 - as above
+    """
+    The dependency of an operation that takes none: who sends something expects it to count for something.
+
+    Args:
+        otherwise: what to do instead; a sentence for whoever sent one.
+    """
+
+    async def refuse(request: Request) -> None:
+        if (await _read(request)).strip() not in {b"", b"{}"}:
+            raise ValidationFailed(public_message=f"This takes no body. {otherwise}")
+
+    return Depends(refuse)
+
+
 def described_body(kind: type[Body], example: Mapping[str, Any]) -> dict[str, Any]:
     """An operation's `requestBody`; `app.main` puts the schema among the components."""
     kind.model_validate(example)
@@ -51,9 +66,15 @@ async def _read_json(request: Request) -> Any:  # noqa: ANN401 - any JSON
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != _MEDIA_TYPE:
         raise ValidationFailed(public_message=f"The body must be JSON, and `Content-Type: {_MEDIA_TYPE}` must say so.")
+    body = await _read(request)
     try:
-        return read_strict_json(await request.body())
+        return read_strict_json(body)
     except ValueError:
         raise ValidationFailed(public_message="The body is not JSON in UTF-8, or names a field twice.") from None
+
+
+async def _read(request: Request) -> bytes:
+    try:
+        return await request.body()
     except ClientDisconnect:
         raise ValidationFailed(public_message="The body ended early.") from None

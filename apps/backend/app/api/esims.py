@@ -8,7 +8,7 @@ from pydantic import Field
 from starlette.responses import Response
 
 from app.api.access import GREATEST_ID, ACaller, AnOffice, EsimsCaller, Id, Office, json_reply
-from app.api.bodies import Body, described_body, json_body
+from app.api.bodies import Body, described_body, json_body, no_body
 from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
 from app.errors import DatabaseUnavailable, NotFound, ProviderPaused, RateLimited, ValidationFailed
@@ -169,7 +169,14 @@ async def get_qr_svg(caller: ACaller, office: AnOffice, esim_id: Id) -> Response
         ),
     },
 )
-async def resend(caller: EsimsCaller, office: AnOffice, esim_id: Id) -> Response:
+async def resend(
+    caller: EsimsCaller,
+    office: AnOffice,
+    esim_id: Id,
+    _: Annotated[
+        None, no_body("The message goes to the order's address; staff correct that: `tribi esims resend --to`.")
+    ],
+) -> Response:
     await _esim(office, caller, esim_id)  # another's looks like one that doesn't exist
     written = await resend_instructions(office.house, esim_id, actor=caller.actor)
     return json_reply(

@@ -88,6 +88,9 @@ def plain(value: Any) -> str:  # noqa: ANN401 - whatever JSON holds
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
+_WIDEST = 1000
+
+
 def print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.console import Console  # 60 ms that `--json` doesn't need
     from rich.table import Table
@@ -95,4 +98,5 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*row)
-    Console(markup=False).print(table)
+    # Into a pipe or a file all of it goes, whatever the width: `grep` finds nothing in a word that was cut.
+    Console(markup=False, width=None if sys.stdout.isatty() else _WIDEST).print(table)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 from app.services.esims.resend import MOST_A_DAY
@@ -53,3 +54,12 @@ async def test_a_key_without_the_scope_may_not(shop: Shop) -> None:
     headers = {"Authorization": f"Bearer {secret}"}
     reply = await shop.call("POST", f"/api/esims/{esim['id']}/resend", headers=headers)
     assert reply.problem == (403, "forbidden")
+
+
+@pytest.mark.parametrize("body", [b'{"to": "other@example.com"}', b"to=other@example.com", b"[]"])
+async def test_another_address_is_not_taken_for_granted(shop: Shop, body: bytes) -> None:
+    order = await shop.ordered()
+    esim = (await shop.activate(order["id"])).json()
+    reply = await shop.post(f"/api/esims/{esim['id']}/resend", body)
+    assert reply.problem == (422, "validation-failed")
+    assert (await shop.post(f"/api/esims/{esim['id']}/resend", b"{}")).status == 202

@@ -153,7 +153,10 @@ class Line:
             outcome = Outcome.TIMEOUT if status is None else _outcome_of(status)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             outcome = Outcome.FORBIDDEN if _is_forbidden(error) else Outcome.UNREACHABLE
-            said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            if outcome is Outcome.FORBIDDEN:
+                said = _NotPublic.why
+            else:
+                said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         ms = round((time.monotonic() - begun) * 1000)
         return Answer(outcome, status, _kept(said, message.secrets), ms)
 
@@ -186,8 +189,10 @@ def _kept(said: str | None, secrets: Sequence[str]) -> str | None:
 
 
 class _NotPublic(OSError):
+    why = "nothing was sent: it isn't https, or its address is private or reserved"
+
     def __init__(self) -> None:
-        super().__init__(errno.EACCES, "nothing was sent: it isn't https, or its address is private or reserved")
+        super().__init__(errno.EACCES, self.why)
 
 
 def _public_socket(found: tuple[Any, ...]) -> socket.socket:
