@@ -36,8 +36,8 @@ async def aftermath(site: Installation) -> Aftermath:
         with pytest.raises(aiohttp.ClientConnectionError):
             await call
     await site.supplier.post("schedule", {"weights": {}})
-    server = await site.serve(CONNECTED_YOU_TIMEOUT_SECONDS="1")
     assert {await site.status(order_id) for order_id in order_ids} == {"provisioning"}
+    server = await site.serve(CONNECTED_YOU_TIMEOUT_SECONDS="1")
     await site.becomes("unknown", *order_ids, limit_s=DEADLINE_S + 10)
     return Aftermath(server, order_ids[:-1], order_ids[-1])
 
