@@ -125,14 +125,17 @@ EsimsCaller = Annotated[Caller, Depends(_may_activate)]
 """A service key with the scope `esims`, or a traveller: look whether it is theirs (`owner`)."""
 
 
-async def _may_order(caller: _ACaller, _: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]) -> KeyCaller:
-    caller.require("orders")
-    assert isinstance(caller, KeyCaller)  # noqa: S101 - no traveller has that scope
-    return caller
+def _with_key(scope: str) -> object:
+    async def caller(caller: _ACaller, _: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]) -> KeyCaller:
+        caller.require(scope)
+        assert isinstance(caller, KeyCaller)  # noqa: S101 - no traveller has that scope
+        return caller
+
+    return Depends(caller)
 
 
-OrdersCaller = Annotated[KeyCaller, Depends(_may_order)]
-"""A service key with the scope `orders`."""
+OrdersCaller = Annotated[KeyCaller, _with_key("orders")]
+WebhooksCaller = Annotated[KeyCaller, _with_key("webhooks")]
 
 
 async def _signed_in(
@@ -146,16 +149,6 @@ async def _signed_in(
 
 
 ATraveller = Annotated[SignedIn, Depends(_signed_in)]
-
-
-async def _may_hear(caller: _ACaller, _: Annotated[HTTPAuthorizationCredentials | None, Security(_KEY)]) -> KeyCaller:
-    caller.require("webhooks")
-    assert isinstance(caller, KeyCaller)  # noqa: S101 - no traveller has that scope
-    return caller
-
-
-WebhooksCaller = Annotated[KeyCaller, Depends(_may_hear)]
-"""A service key with the scope `webhooks`."""
 
 
 def json_reply(shape: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
