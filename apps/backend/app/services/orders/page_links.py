@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Integer, LargeBinary, bindparam, case, func, select, update
+from sqlalchemy import Integer, LargeBinary, Row, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Tag, record
@@ -74,7 +74,10 @@ class PageLinks:
 
     def new(self, profile_id: int, validity_days: int) -> dict[str, Any]:
         """A new link for an eSIM, as PAGE_COLUMNS take it."""
-        token = b32encode(secrets.token_bytes(_TOKEN_BYTES)).decode().lower()
+        return self.of(_new_token(), profile_id, validity_days)
+
+    def of(self, token: str, profile_id: int, validity_days: int) -> dict[str, Any]:
+        """The link with this token, as PAGE_COLUMNS take it."""
         return {
             "page_token": self.vault.seal_text(token, _place(profile_id)),
             "page_hash": token_hash(token),
@@ -119,9 +122,7 @@ async def page_token_of(connection: AsyncConnection, links: PageLinks, esim_id: 
         NoPageLink: it has expired or was withdrawn; only a person makes another one.
         NotFound: there is no such eSIM.
     """
-    row = (await connection.execute(_LOCK, {"esim_id": esim_id})).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no eSIM {esim_id}")
+    row = await _lock(connection, esim_id)
     token = open_page_token(links.vault, esim_id, row.page_token)
     if token is not None:
         return token
@@ -141,9 +142,7 @@ async def renew_page_token(connection: AsyncConnection, links: PageLinks, esim_i
     Raises:
         NotFound: there is no such eSIM.
     """
-    row = (await connection.execute(_LOCK, {"esim_id": esim_id})).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no eSIM {esim_id}")
+    row = await _lock(connection, esim_id)
     return await _write(connection, links, esim_id, row.validity_days, actor)
 
 
@@ -154,9 +153,7 @@ async def withdraw_page(connection: AsyncConnection, esim_id: int, *, actor: str
     Raises:
         NotFound: there is no such eSIM.
     """
-    row = (await connection.execute(_LOCK, {"esim_id": esim_id})).one_or_none()
-    if row is None:
-        raise NotFound(f"there is no eSIM {esim_id}")
+    row = await _lock(connection, esim_id)
     if row.has_token or row.page_expires_at is None:
         await connection.execute(_WITHDRAW, {"esim_id": esim_id})
         await record(connection, actor, Tag.ESIM_PAGE_WITHDRAWN, "esim_profiles", esim_id)
@@ -168,13 +165,22 @@ async def page_expiry(connection: AsyncConnection, esim_id: int) -> datetime | N
     return expiry
 
 
+async def _lock(connection: AsyncConnection, esim_id: int) -> Row[Any]:
+    row = (await connection.execute(_LOCK, {"esim_id": esim_id})).one_or_none()
+    if row is None:
+        raise NotFound(f"there is no eSIM {esim_id}")
+    return row
+
+
 async def _write(connection: AsyncConnection, links: PageLinks, esim_id: int, validity_days: int, actor: str) -> str:
-    columns = links.new(esim_id, validity_days)
-    await connection.execute(_WRITE, {"esim_id": esim_id} | columns)
+    token = _new_token()
+    await connection.execute(_WRITE, {"esim_id": esim_id} | links.of(token, esim_id, validity_days))
     await record(connection, actor, Tag.ESIM_PAGE_MADE, "esim_profiles", esim_id)
-    token = open_page_token(links.vault, esim_id, columns["page_token"])
-    assert token is not None  # noqa: S101 - it was just sealed
     return token
+
+
+def _new_token() -> str:
+    return b32encode(secrets.token_bytes(_TOKEN_BYTES)).decode().lower()
 
 
 def _place(profile_id: int) -> Place:

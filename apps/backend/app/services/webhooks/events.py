@@ -5,10 +5,11 @@ They are thin: ids, states and times. Whoever wants the activation code asks for
 
 from dataclasses import dataclass, fields
 from datetime import datetime
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, TypeAdapter
 
+from app.models.mail import THRESHOLDS
 from app.models.webhooks import EVENTS
 
 Kind = Literal[
@@ -143,6 +144,7 @@ KINDS: dict[str, type[News]] = {
     )
 }
 assert tuple(KINDS) == EVENTS  # noqa: S101 - the table's constraint knows the same events
+assert get_args(Threshold) == THRESHOLDS  # noqa: S101 - and that of another table the same thresholds
 
 
 def schema_of(news: type[News]) -> dict[str, Any]:
