@@ -5,7 +5,7 @@ A function that takes a `Database` is an act: it opens its own transactions and 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from traceback import clear_frames
 from typing import Any
@@ -26,6 +26,8 @@ from app.gate import Gate
 
 GATE_TIMEOUT_S = 30
 """When no connection has come free for so long, units of work that queue for one are told that the database is away."""
+
+_STORE_AGAIN_AFTER_S = 1
 
 
 class Base(DeclarativeBase):
@@ -161,3 +163,26 @@ def _leave_out_details(context: ExceptionContext) -> None:
     if isinstance(error, psycopg.Error) and wrapped is not None:
         error.args = (str(error).partition("\n")[0],)
         wrapped.args = (reason_of(wrapped),)
+
+
+async def until_stored(store: Callable[[], Awaitable[None]], within_s: float) -> None:
+    """
+    Stores what has happened already outside, and would happen again if it weren't known: once more each second while the database
+    is away.
+
+    Args:
+        store: may be done twice.
+
+    Raises:
+        DatabaseUnavailable: it is still away when the time is over.
+    """
+    give_up_at = asyncio.get_running_loop().time() + within_s
+    while True:
+        try:
+            await store()
+        except DatabaseUnavailable:
+            if asyncio.get_running_loop().time() > give_up_at:
+                raise
+            await asyncio.sleep(_STORE_AGAIN_AFTER_S)
+        else:
+            return

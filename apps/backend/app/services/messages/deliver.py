@@ -1,6 +1,5 @@
 """A message that is written down goes out: once, although its job may run twice."""
 
-import asyncio
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 
@@ -10,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.audit import SYSTEM
-from app.errors import DatabaseUnavailable
+from app.db import until_stored
 from app.house import House
 from app.mail import SEND_TIMEOUT_S, MailNotSent, MailRefused, send_mail
 from app.models import CrossedThreshold, EsimProfile, OutgoingMail
@@ -24,7 +23,6 @@ from app.services.orders.show import order_by_id
 from app.settings import public_url
 
 _LEASE = timedelta(seconds=2 * SEND_TIMEOUT_S)
-_NOTE_AGAIN_AFTER_S = 1
 
 log = structlog.get_logger()
 
@@ -136,16 +134,8 @@ async def _crossed(connection: AsyncConnection, letter: Letter) -> set[str]:
 
 async def _note_sent(house: House, mail_id: int) -> None:
     """Tried again while the lease lasts: a database that is away for a moment isn't worth a second message."""
-    give_up_at = asyncio.get_running_loop().time() + _LEASE.total_seconds() - SEND_TIMEOUT_S
-    while True:
-        try:
-            await _note(house, mail_id, sent_at=func.now(), error=None)
-        except DatabaseUnavailable:
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise
-            await asyncio.sleep(_NOTE_AGAIN_AFTER_S)
-        else:
-            return
+    within_s = _LEASE.total_seconds() - SEND_TIMEOUT_S
+    await until_stored(lambda: _note(house, mail_id, sent_at=func.now(), error=None), within_s)
 
 
 async def _note(house: House, mail_id: int, **values: object) -> None:

@@ -5,7 +5,6 @@ A claim is a lease by the database's clock. Who loses it (a process that slept) 
 with one `webhook-id`, by which its receiver knows it.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -33,7 +32,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.audit import SYSTEM, Tag, record
-from app.errors import DatabaseUnavailable
+from app.db import until_stored
 from app.house import House
 from app.models import WebhookDelivery, WebhookEndpoint, WebhookEvent
 from app.services.webhooks.endpoints import SECRETS, opened
@@ -49,7 +48,6 @@ GIVEN_UP_AFTER = timedelta(days=5)
 """An endpoint that has taken nothing for so long is disabled."""
 
 _LEASE = timedelta(seconds=3 * TIMEOUT_S)
-_NOTE_AGAIN_AFTER_S = 1
 _MOST_HISTORY = 50
 """Attempts that the log of a delivery holds; older ones make room."""
 
@@ -184,19 +182,10 @@ async def deliver(house: House, line: Line, delivery: Delivery) -> None:
     Raises:
         DatabaseUnavailable: it couldn't be noted while the lease lasted: it is sent again.
     """
-    give_up_at = asyncio.get_running_loop().time() + _LEASE.total_seconds()
     at = datetime.now(UTC)
     answer = await line.post(delivery.message)
     metrics.WEBHOOK_ATTEMPTS.labels(answer.outcome).inc()
-    while True:
-        try:
-            await _note_answer(house, delivery, at, answer)
-        except DatabaseUnavailable:
-            if asyncio.get_running_loop().time() > give_up_at:
-                raise
-            await asyncio.sleep(_NOTE_AGAIN_AFTER_S)
-        else:
-            return
+    await until_stored(lambda: _note_answer(house, delivery, at, answer), _LEASE.total_seconds() - answer.ms / 1000)
 
 
 async def _note_answer(house: House, delivery: Delivery, at: datetime, answer: Answer) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
+import app.db as db_module
 from app import metrics
 from app.errors import DatabaseUnavailable
 from app.house import House
@@ -195,7 +196,7 @@ async def test_a_database_that_is_away_just_after_the_message_was_sent_costs_no_
         await note(house, mail_id, **values)
 
     monkeypatch.setattr(delivering, "_note", note_later)
-    monkeypatch.setattr(delivering, "_NOTE_AGAIN_AFTER_S", 0)
+    monkeypatch.setattr(db_module, "_STORE_AGAIN_AFTER_S", 0)
     esim_id = await an_esim(mailing_house, activations)
     await announce_provisioned(mailing_house, esim_id)
     [row] = await on_file(mailing_house)

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from standardwebhooks import WebhookVerificationError
 from structlog.testing import capture_logs
 
+import app.db as db_module
 from app import metrics
 from app.errors import DatabaseUnavailable
 from app.house import House
@@ -365,7 +366,7 @@ async def test_who_slept_over_its_lease_notes_nothing_while_another_is_at_it(
 async def test_a_database_that_blinks_after_the_answer_costs_no_second_message(
     telling_house: House, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(deliver_module, "_NOTE_AGAIN_AFTER_S", 0.01)
+    monkeypatch.setattr(db_module, "_STORE_AGAIN_AFTER_S", 0.01)
     note, failures = deliver_module._note_answer, iter(range(3))  # noqa: SLF001 - where the database is met
 
     async def blink(*arguments: Any) -> None:
