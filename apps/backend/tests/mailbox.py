@@ -8,8 +8,12 @@ from email.message import EmailMessage
 from email.policy import default
 from typing import Any
 
+import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import Envelope
+from pydantic import SecretStr
+
+from app.house import House
 
 
 class Mailbox:
@@ -78,6 +82,24 @@ def a_mail_server(mailbox: Mailbox, **options: Any) -> Iterator[Controller]:
         yield controller
     finally:
         controller.stop()
+
+
+@pytest.fixture
+def mailbox() -> Mailbox:
+    return Mailbox()
+
+
+@pytest.fixture
+def smtp(mailbox: Mailbox) -> Iterator[Controller]:
+    with a_mail_server(mailbox) as controller:
+        yield controller
+
+
+@pytest.fixture
+def mailing_house(house: House, smtp: Controller) -> House:
+    """The test's house, whose messages arrive in `mailbox`."""
+    mail = {"smtp_url": SecretStr(f"smtp://127.0.0.1:{smtp.port}"), "mail_from": "shop@example.com"}
+    return House(house.settings.model_copy(update=mail), house.db, house.keyring, house.vault)
 
 
 def text_of(message: EmailMessage, kind: str) -> str:

@@ -17,7 +17,7 @@ from app.services.accounts.codes import LIFE, request_code
 from app.services.accounts.keys import Forbidden, Unauthenticated
 from app.services.accounts.sessions import IDLE, sign_in, sign_out
 from app.shapes import Instant, Shape
-from app.traveller import choose_language
+from app.traveller import wanted_language
 from app.values.email_address import read_email
 
 router = APIRouter(prefix="/api/auth", tags=["sign-in"])
@@ -76,8 +76,7 @@ class SessionShape(Shape):
     openapi_extra=described_body(CodeIn, {"email": "traveller@example.com"}),
 )
 async def ask_for_code(request: Request, office: AnOffice, body: Annotated[CodeIn, json_body(CodeIn)]) -> Response:
-    otherwise = office.house.settings.default_language
-    language = choose_language(request.headers.get("accept-language"), otherwise=otherwise)
+    language = wanted_language(request.headers.get("accept-language"))
     token = await request_code(office.house, body.email, client=client_of(request), language=language)
     shape = CodeRequest(request=token, expires_in_s=int(LIFE.total_seconds()))
     return json_reply(shape, HTTPStatus.ACCEPTED)

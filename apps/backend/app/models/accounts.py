@@ -51,7 +51,7 @@ class SignInCode(Base):
     code: Mapped[Sealed | None]
     """Until its message has left, or can't any more."""
     language: Mapped[String]
-    """Of the message."""
+    """Of the message; "und" where who asked liked none of ours."""
     tries: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[Instant]

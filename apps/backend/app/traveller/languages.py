@@ -14,8 +14,14 @@ FALLBACK: Final[Language] = "en"
 def choose_language(
     accept_language: str | None, *, wish: str | None = None, otherwise: Language = FALLBACK
 ) -> Language:
+    """What is wanted (`wanted_language`), else `otherwise`."""
+    return wanted_language(accept_language, wish=wish) or otherwise
+
+
+def wanted_language(accept_language: str | None, *, wish: str | None = None) -> Language | None:
     """
-    What somebody chose, else what their `Accept-Language` (RFC 9110 section 12.5.4) likes best of LANGUAGES, else `otherwise`.
+    What somebody chose, else what their `Accept-Language` (RFC 9110 section 12.5.4) likes best of LANGUAGES; None where that is
+    none of them.
 
     Regions don't matter: `pt-BR` and `pt-PT` both are "pt" (the lookup of RFC 4647 section 3.4).
 
@@ -27,4 +33,4 @@ def choose_language(
         for language in LANGUAGES:
             if primary == language:
                 return language
-    return otherwise
+    return None

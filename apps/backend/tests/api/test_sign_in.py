@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from app.api import browsers
-from app.models import Order
+from app.models import Order, SignInCode
 from app.rate_limits import Limit
 from app.services.accounts import code_hash, codes
 from tests.api.conftest import a_database, a_shop, settings_on
@@ -90,6 +90,17 @@ async def test_the_answer_is_the_same_whether_or_not_the_address_has_orders(door
         assert re.fullmatch("tribi_request_[A-Za-z0-9_-]{43}", reply.json()["request"])
         told.append((reply.json() | {"request": ""}, sorted(n for n in reply.headers), len(reply.body)))
     assert told[0] == told[1]
+
+
+@pytest.mark.parametrize(("liked", "noted"), [("ja, es-MX;q=0.5, en;q=0.1", "es"), ("ja", "und"), (None, "und")])
+async def test_the_code_is_in_a_language_of_ours_that_the_client_likes_or_else_in_that_of_the_orders(
+    door: tuple[Shop, Shop], liked: str | None, noted: str
+) -> None:
+    shop, _ = door
+    await asked(shop, headers={} if liked is None else {"Accept-Language": liked})
+    async with shop.db.read() as connection:
+        newest = select(SignInCode.language).order_by(SignInCode.id.desc()).limit(1)
+        assert await connection.scalar(newest) == noted
 
 
 async def test_the_sixth_code_for_an_address_is_refused_by_every_server(door: tuple[Shop, Shop]) -> None:

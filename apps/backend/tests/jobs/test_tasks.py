@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from procrastinate.jobs import Job as QueuedJob
 from procrastinate.tasks import Task
-from pydantic import SecretStr
 from sqlalchemy import text
 from structlog.testing import capture_logs
 
@@ -30,7 +29,7 @@ from app.services.esims.resend import resend_instructions
 from app.settings import BACKEND_DIR
 from tests.builders import an_order, provisioned
 from tests.jobs.queue_rows import an_old_job, deferred, job_states
-from tests.mailbox import Mailbox, a_mail_server
+from tests.mailbox import Mailbox
 from tests.processes.programs import until
 from tests.services.news.conftest import Ears, lifecycle
 
@@ -141,18 +140,6 @@ TASKS: dict[str, Callable[[House, Mailbox], Awaitable[Work]]] = {
 PAGE = BACKEND_DIR.parents[1] / "docs" / "operations" / "jobs.md"
 
 every_task = pytest.mark.parametrize("task", TASKS)
-
-
-@pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox()
-
-
-@pytest.fixture
-async def mailing_house(house: House, mailbox: Mailbox) -> AsyncIterator[House]:
-    with a_mail_server(mailbox) as server:
-        mail = {"smtp_url": SecretStr(f"smtp://127.0.0.1:{server.port}"), "mail_from": "shop@example.com"}
-        yield House(house.settings.model_copy(update=mail), house.db, house.keyring, house.vault)
 
 
 async def worked_off(house: House, *, workers: int) -> None:

@@ -23,6 +23,9 @@ PER_ADDRESS = (Limit("codes: address, hour", 5, 3600), Limit("codes: address, da
 PER_CLIENT = Limit("codes: client", 60, 3600)
 """An airport's travellers may share one address of the network."""
 
+_UNDETERMINED = "und"
+"""The tag for a language that isn't known (ISO 639-2)."""
+
 _DIGITS = 6
 _TOKEN_BYTES = 32
 
@@ -54,14 +57,14 @@ def new_code() -> str:
     return f"{secrets.randbelow(10**_DIGITS):0{_DIGITS}}"
 
 
-async def request_code(house: House, address: str, *, client: str, language: Language) -> str:
+async def request_code(house: House, address: str, *, client: str, language: Language | None) -> str:
     """
     Has a code sent to an address, if it has orders.
 
     Args:
         address: from `read_email`.
         client: whom to count it for besides the address (`client_of`).
-        language: of the message.
+        language: of the message; None: that of the newest order, which the job will know.
 
     Returns:
         The request token, which has to come back with the code.
@@ -87,7 +90,7 @@ async def request_code(house: House, address: str, *, client: str, language: Lan
                 "code_hash": hashed,
                 "address": house.vault.seal_text(key, place_of("address", code_id)),
                 "code": house.vault.seal_text(code, place_of("code", code_id)),
-                "language": language,
+                "language": language or _UNDETERMINED,
             },
         )
         await enqueue(connection, Job.SIGN_IN_CODE, code_id=code_id)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.audit import SYSTEM, Tag, record
+from app.db import until_stored
 from app.house import House
 from app.mail import SEND_TIMEOUT_S, MailNotSent, MailRefused, send_mail
 from app.models import Order, SignInCode
@@ -37,8 +38,16 @@ _CLAIM = (
 )
 _OPEN = select(SignInCode.id).where(*_is_open)
 _ERASE = update(SignInCode).where(SignInCode.id == bindparam("code_id")).values(code=None)
+_SENT = (
+    update(SignInCode)
+    .where(SignInCode.id == bindparam("code_id"), SignInCode.sent_at.is_(None))
+    .values(code=None, sent_at=func.now())
+)
 _NEWEST_ORDER = (
-    select(Order.customer_email).where(literal_column(OWNER) == bindparam("address")).order_by(Order.id.desc()).limit(1)
+    select(Order.customer_email, Order.customer_locale)
+    .where(literal_column(OWNER) == bindparam("address"))
+    .order_by(Order.id.desc())
+    .limit(1)
 )
 
 
@@ -49,7 +58,8 @@ class CodeUnderWay(Exception):
 async def send_code(house: House, code_id: int) -> None:
     """
     Sends a code to the address as it stands on its newest order, so that nobody gets a code for an address that only looks like
-    theirs. To an address without orders nothing is sent: Tribi is no means of sending mail to strangers.
+    theirs; in the language that was asked for, else in that order's. To an address without orders nothing is sent: Tribi is no
+    means of sending mail to strangers.
 
     Raises:
         MailNotSent, CodeUnderWay: the job is to be tried again. Once the code has run out it does nothing.
@@ -60,20 +70,21 @@ async def send_code(house: House, code_id: int) -> None:
             await connection.execute(_ERASE, {"code_id": code_id})
             return
         address = house.vault.open_text(claimed.address, place_of("address", code_id))
-        to_address = await connection.scalar(_NEWEST_ORDER, {"address": address})
-        if to_address is None:
+        order = (await connection.execute(_NEWEST_ORDER, {"address": address})).one_or_none()
+        if order is None:
             await connection.execute(_ERASE, {"code_id": code_id})
             log.info("travellers.code_not_sent", code_id=code_id, reason="the address has no orders")
             return
     code = house.vault.open_text(claimed.code, place_of("code", code_id))
     assert code is not None  # noqa: S101 - the claim's condition
+    theirs = choose_language(None, wish=order.customer_locale, otherwise=house.settings.default_language)
     message = code_mail(
         house.settings,
         code_id,
         code,
         asked_at=claimed.created_at,
-        to_address=to_address,
-        language=choose_language(None, wish=claimed.language),
+        to_address=order.customer_email,
+        language=choose_language(None, wish=claimed.language, otherwise=theirs),
         minutes=int(LIFE.total_seconds() // 60),
     )
     try:
@@ -87,7 +98,8 @@ async def send_code(house: House, code_id: int) -> None:
         await _note(house, code_id, leased_until=None)
         raise
     else:
-        await _note(house, code_id, code=None, sent_at=func.now())
+        # Tried again while the lease lasts: a database that is away for a moment isn't worth a second message.
+        await until_stored(lambda: _note_sent(house, code_id), _LEASE.total_seconds() - SEND_TIMEOUT_S)
         _count("sent").inc()
         log.info("mail.sent", code_id=code_id)
 
@@ -105,5 +117,10 @@ async def _claim(connection: AsyncConnection, code_id: int) -> Row[bytes, bytes 
 async def _note(house: House, code_id: int, **values: object) -> None:
     async with house.db.begin() as connection:
         await connection.execute(update(SignInCode).where(SignInCode.id == code_id).values(**values))
-        if "sent_at" in values:
+
+
+async def _note_sent(house: House, code_id: int) -> None:
+    """Once, although it may be done twice: the answer to a commit may have been lost."""
+    async with house.db.begin() as connection:
+        if (await connection.execute(_SENT, {"code_id": code_id})).rowcount:
             await record(connection, SYSTEM, Tag.CODE_SENT, SignInCode.__tablename__, code_id)

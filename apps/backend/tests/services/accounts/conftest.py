@@ -9,6 +9,7 @@ from app.services.accounts import code_hash, codes
 from app.services.accounts.codes import request_code
 from app.services.accounts.sessions import NewSession, SignedIn, session_of, sign_in
 from tests.builders import an_order
+from tests.mailbox import mailbox, mailing_house, smtp  # noqa: F401 - fixtures
 
 CODE, WRONG = "204816", "204817"
 ANA = "ana@example.com"
@@ -34,11 +35,12 @@ async def who(house: House, token: str) -> SignedIn:
         return await session_of(connection, token)
 
 
-async def ordered(house: House, address: str = ANA) -> int:
+async def ordered(house: House, address: str = ANA, *, locale: str | None = None) -> int:
     """An order with this address as it is typed."""
     order_id = await an_order(house.db)
+    values = {"customer_email": address, "customer_locale": locale}
     async with house.db.begin() as connection:
-        await connection.execute(update(Order).where(Order.id == order_id).values(customer_email=address))
+        await connection.execute(update(Order).where(Order.id == order_id).values(**values))
     return order_id
 
 

@@ -1,51 +1,36 @@
 """The code's message goes to who has orders, once, and the code is gone from the database afterwards."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from aiosmtpd.controller import Controller
-from pydantic import SecretStr
 from sqlalchemy import select
 from structlog.testing import capture_logs
 
+import app.db as db_module
+from app.errors import DatabaseUnavailable
 from app.house import House
 from app.mail import MailNotSent
 from app.models import AuditEntry, SignInCode
+from app.services.accounts import send_code as sending
 from app.services.accounts.codes import request_code
 from app.services.accounts.send_code import CodeUnderWay, send_code
 from app.services.accounts.sessions import sign_in
 from app.traveller import LANGUAGES, Language
-from tests.mailbox import Mailbox, a_mail_server
+from tests.mailbox import Mailbox
 from tests.services.accounts.conftest import ANA, CODE, ordered, time_passes
 
 
 @pytest.fixture
-def mailbox() -> Mailbox:
-    return Mailbox()
+def mailing(mailing_house: House) -> House:
+    return changed(mailing_house, mail_from_name="A Shop", support_contact="help@example.com")
 
 
-@pytest.fixture
-def smtp(mailbox: Mailbox) -> Iterator[Controller]:
-    with a_mail_server(mailbox) as controller:
-        yield controller
+def changed(house: House, **settings: object) -> House:
+    return House(house.settings.model_copy(update=settings), house.db, house.keyring, house.vault)
 
 
-@pytest.fixture
-def mailing(house: House, smtp: Controller) -> House:
-    settings = house.settings.model_copy(
-        update={
-            "smtp_url": SecretStr(f"smtp://127.0.0.1:{smtp.port}"),
-            "mail_from": "shop@example.com",
-            "mail_from_name": "A Shop",
-            "support_contact": "help@example.com",
-        }
-    )
-    return House(settings, house.db, house.keyring, house.vault)
-
-
-async def wanted(house: House, address: str = ANA, *, language: Language = "en") -> int:
+async def wanted(house: House, address: str = ANA, *, language: Language | None = "en") -> int:
     """The id of a new code."""
     await request_code(house, address, client="192.0.2.1", language=language)
     async with house.db.read() as connection:
@@ -97,6 +82,18 @@ async def test_it_is_in_the_language_of_who_asks(mailing: House, mailbox: Mailbo
     assert f'<html lang="{language}">' in html.get_content()
 
 
+@pytest.mark.parametrize(("locale", "language"), [("pt-BR", "pt"), ("ja", "de"), (None, "de")])
+async def test_who_likes_none_of_our_languages_gets_that_of_the_newest_order(
+    mailing: House, mailbox: Mailbox, locale: str | None, language: Language
+) -> None:
+    german = changed(mailing, default_language="de")
+    await ordered(german, locale="es")
+    await ordered(german, locale=locale)
+    await send_code(german, await wanted(german, language=None))
+    await send_code(german, await wanted(german, language="fr"))
+    assert [message["Content-Language"] for message in mailbox.messages] == [language, "fr"]
+
+
 async def test_an_address_without_orders_gets_nothing(mailing: House, mailbox: Mailbox) -> None:
     await ordered(mailing)
     code_id = await wanted(mailing, "nobody@example.com")
@@ -133,15 +130,13 @@ async def test_of_several_at_once_one_sends(mailing: House, mailbox: Mailbox) ->
 async def test_a_worker_that_dies_leaves_it_to_another_once_its_lease_is_over(
     mailing: House, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app.services.accounts import send_code as module
-
     async def die(*_: object) -> None:
         raise asyncio.CancelledError
 
     await ordered(mailing)
     code_id = await wanted(mailing)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "send_mail", die)
+        patch.setattr(sending, "send_mail", die)
         with pytest.raises(asyncio.CancelledError):
             await send_code(mailing, code_id)
     with pytest.raises(CodeUnderWay):
@@ -149,6 +144,35 @@ async def test_a_worker_that_dies_leaves_it_to_another_once_its_lease_is_over(
     await time_passes(mailing, "sign_in_codes", 121)
     await send_code(mailing, code_id)
     assert len(mailbox.messages) == 1
+
+
+async def test_a_database_that_is_away_just_after_the_message_was_sent_costs_no_second_message(
+    mailing: House, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, tries = sending._note_sent, 0  # noqa: SLF001 - where the database goes away
+
+    async def note_later(house: House, code_id: int) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 2:
+            await note(house, code_id)  # and the answer to its commit is lost
+        if tries < 3:
+            raise DatabaseUnavailable("away")
+        await note(house, code_id)
+
+    monkeypatch.setattr(sending, "_note_sent", note_later)
+    monkeypatch.setattr(db_module, "_STORE_AGAIN_AFTER_S", 0)
+    await ordered(mailing)
+    code_id = await wanted(mailing)
+    await send_code(mailing, code_id)
+    assert tries == 3
+    row = await on_file(mailing, code_id)
+    assert (row.code, row.sent_at is not None) == (None, True)
+    await send_code(mailing, code_id)
+    assert len(mailbox.messages) == 1
+    async with mailing.db.read() as connection:
+        sent = select(AuditEntry.id).where(AuditEntry.tag == "travellers.code_sent")
+        assert len((await connection.execute(sent)).all()) == 1
 
 
 async def test_a_mail_server_that_is_away_is_tried_again(mailing: House, mailbox: Mailbox) -> None:

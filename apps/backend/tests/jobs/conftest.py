@@ -1,0 +1,3 @@
+"""An installation whose messages arrive."""
+
+from tests.mailbox import mailbox, mailing_house, smtp  # noqa: F401 - fixtures
