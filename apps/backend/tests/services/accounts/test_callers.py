@@ -1,10 +1,7 @@
 """Who is asking is one question to the database, for keys as it was; and what is a traveller's is found by an index."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import NotFound, RateLimited
@@ -15,21 +12,7 @@ from app.services.esims.esim import esim_by_id, esim_by_order, list_esims
 from app.services.orders.show import order_by_id, orders_before
 from tests.builders import a_key, a_session
 from tests.services.accounts.conftest import ANA, ordered
-
-
-@contextmanager
-def statements(house: House) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
-
-    engine = house.db._engine.sync_engine  # noqa: SLF001 - where statements can be counted
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+from tests.statements import statements
 
 
 async def test_a_key_costs_one_question_and_with_a_limit_one_more(house: House) -> None:
@@ -37,7 +20,7 @@ async def test_a_key_costs_one_question_and_with_a_limit_one_more(house: House) 
     async with house.db.read() as connection:
         await authenticate(connection, house.vault, secret)  # whose use is noted then
         for limit, asked in ((0, 1), (100, 2)):
-            with statements(house) as seen:
+            with statements(house.db) as seen:
                 await authenticate(connection, house.vault, secret, key_rate_limit=limit)
             assert len(seen) == asked
 
@@ -45,7 +28,7 @@ async def test_a_key_costs_one_question_and_with_a_limit_one_more(house: House) 
 async def test_a_session_costs_one_question(house: House) -> None:
     token = await a_session(house.db)
     async with house.db.read() as connection:
-        with statements(house) as seen:
+        with statements(house.db) as seen:
             caller = await authenticate(connection, house.vault, token, key_rate_limit=100)
     assert (caller.owner, len(seen)) == (ANA, 1)
 
@@ -53,7 +36,7 @@ async def test_a_session_costs_one_question(house: House) -> None:
 async def test_what_a_key_looks_at_is_asked_for_as_before(house: House) -> None:
     order_id = await ordered(house)
     async with house.db.read() as connection:
-        with statements(house) as seen:
+        with statements(house.db) as seen:
             await order_by_id(connection, order_id)
             await esim_by_id(connection, house.vault, (await esim_by_order(connection, house.vault, order_id)).id)
             await orders_before(connection, 10, 10)
