@@ -1,6 +1,7 @@
 """`tribi esims`: what support does."""
 
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -87,8 +88,8 @@ def show(esim_id: EsimId, json: Json = False) -> None:
         shown = esim_shape(dossier.esim, public_url(house.settings)).model_dump(mode="json")
         return shown | {
             "provider_payload": dossier.provider_payload,
-            "attempts": dossier.attempts,
-            "mails": dossier.mails,
+            "attempts": [_with_times(attempt) for attempt in dossier.attempts],
+            "mails": [_with_times(mail) for mail in dossier.mails],
             "news": news,
         }
 
@@ -105,6 +106,13 @@ def show(esim_id: EsimId, json: Json = False) -> None:
             for member, value in one.items():
                 if member != "id":
                     typer.echo(f"  {member + ':':<26}{plain(value)}")
+
+
+def _with_times(row: dict[str, Any]) -> dict[str, Any]:
+    """Its instants in the form that all others have."""
+    from app.shapes import rfc3339
+
+    return {name: rfc3339(value) if isinstance(value, datetime) else value for name, value in row.items()}
 
 
 @app.command()

@@ -250,6 +250,10 @@ async def test_what_became_of_its_messages_is_shown_and_those_refused_are_listed
         None,
         "SMTPRecipientRefused: 550 no such user",
     )
+    rows = (shown, *shown["attempts"], mail)
+    times = [value for row in rows for name, value in row.items() if name.endswith("_at") and value is not None]
+    assert len(times) >= 6
+    assert [time for time in times if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", time)] == []
     listed = json.loads(tribi(database_url, "esims", "list", "--mail-refused", "--json").stdout)
     assert [esim["id"] for esim in listed] == [stock.provisioned.id]
 

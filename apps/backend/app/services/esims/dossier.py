@@ -56,20 +56,16 @@ async def dossier_of(connection: AsyncConnection, vault: Vault, esim_id: int) ->
     sealed = await connection.scalar(_PAYLOAD, {"id": esim_id})
     payload = _readable(vault.keyring.open(sealed, place_of("provider_payload", esim_id)) if sealed else None)
     attempts = [_attempt(row._mapping, vault) for row in await connection.execute(_ATTEMPTS, {"id": esim_id})]  # noqa: SLF001 - SQLAlchemy's documented accessor
-    mails = [_shown(row._mapping) for row in await connection.execute(_MAILS, {"id": esim_id})]  # noqa: SLF001 - as above
+    mails = [dict(row._mapping) for row in await connection.execute(_MAILS, {"id": esim_id})]  # noqa: SLF001 - as above
     return Dossier(esim, payload, attempts, mails)
 
 
 def _attempt(row: Any, vault: Vault) -> dict[str, Any]:  # noqa: ANN401 - a row mapping
-    shown = _shown(row)
+    shown = dict(row)
     for column in ("request", "response_body"):
         sealed = row[column]
         shown[column] = _readable(vault.keyring.open(sealed, attempt_place(column, row["id"])) if sealed else None)
     return shown
-
-
-def _shown(row: Any) -> dict[str, Any]:  # noqa: ANN401 - a row mapping
-    return {name: value.isoformat() if hasattr(value, "isoformat") else value for name, value in row.items()}
 
 
 def _readable(body: bytes | None) -> Any:  # noqa: ANN401 - whatever a provider sent
