@@ -128,6 +128,20 @@ async def _trouble_at(url: str) -> str | None:
     return None
 
 
+async def check_trusted_proxies(settings: Settings) -> list[Finding]:
+    """Tribi itself speaks no TLS: where the world comes by https, it comes by way of a proxy."""
+    line, trusted = "trusted-proxies", settings.trusted_proxies
+    if trusted is not None:
+        return [passed(line, f"who a request comes from is believed of {trusted}")]
+    if urlsplit(settings.public_url or "").scheme != "https":
+        return [passed(line, "none: a request comes from whoever has connected")]
+    detail = "PUBLIC_URL is https, yet no proxy is trusted: all travellers count as one client, with one limit of sign-in codes"
+    to_do = (
+        "set TRUSTED_PROXIES to the address of your reverse proxy as Tribi sees it, and have it send X-Forwarded-For"
+    )
+    return [by_hand(line, detail, to_do)]
+
+
 async def check_repeaters(settings: Settings) -> list[Finding]:
     """Whoever sends a POST a second time buys a second eSIM, whatever we do."""
     provider = get_esim_provider(settings)

@@ -1,10 +1,20 @@
-"""The seller's webhook endpoints: do they take what they are told?"""
+"""The seller's webhook endpoints: do they take what they are told, and where may they be?"""
 
 from app.house import House
-from app.services.doctor.findings import Finding, failed, passed
+from app.services.doctor.findings import Finding, failed, failed_when, passed
+from app.services.esim_providers import get_esim_provider
 from app.services.webhooks.standing import FAILING_AFTER, count_endpoints
+from app.settings import Settings
 
 _LINE = "webhook-endpoints"
+
+
+async def check_addresses(settings: Settings) -> list[Finding]:
+    if not settings.webhooks_allow_private:
+        return [passed("webhook-addresses", "webhooks go to public addresses alone, and by https")]
+    detail = "WEBHOOKS_ALLOW_PRIVATE: webhooks may go by plain http, and to anything within your own network"
+    to_do = "take it out, it is for development; endpoints that only it allows get nothing from then on (tribi webhooks list)"
+    return [failed_when(get_esim_provider(settings).is_live, "webhook-addresses", detail, to_do)]
 
 
 async def check_endpoints(house: House) -> list[Finding]:

@@ -7,7 +7,12 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from app.services.doctor.outside import check_provider_line, check_public_url, check_repeaters
+from app.services.doctor.outside import (
+    check_provider_line,
+    check_public_url,
+    check_repeaters,
+    check_trusted_proxies,
+)
 from app.settings import Settings
 from tests.api.serving import served
 from tests.services.doctor.conftest import Live, the_failure
@@ -151,6 +156,26 @@ async def test_a_public_url_at_which_something_else_answers_fails(
 async def test_a_public_url_at_which_nobody_answers_fails(settings: Settings) -> None:
     failure = the_failure(await check_public_url(settings.model_copy(update={"public_url": NOBODY})))
     assert "cannot be reached" in failure.detail
+
+
+@pytest.mark.parametrize(
+    ("url", "trusted", "result"),
+    [
+        (None, None, "passed"),
+        ("http://127.0.0.1:8000", None, "passed"),
+        ("https://esims.example.com", None, "by hand"),
+        ("https://esims.example.com", "10.0.0.5/32", "passed"),
+        (None, "10.0.0.5/32", "passed"),
+    ],
+)
+async def test_a_proxy_that_is_there_has_to_be_trusted(
+    settings: Settings, url: str | None, trusted: str | None, result: str
+) -> None:
+    changes = {"public_url": url, "trusted_proxies": trusted}
+    [found] = await check_trusted_proxies(settings.model_copy(update=changes))
+    assert found.result.value == result
+    assert ("TRUSTED_PROXIES" in str(found.to_do)) == (result == "by hand")
+    assert (str(trusted) in found.detail) == (trusted is not None)
 
 
 # --- who might send a POST again
