@@ -125,9 +125,11 @@ def _read_time(value: object, warnings: list[str]) -> datetime | None:
 
 def _read_status(table: dict[str, Any], value: object, warnings: list[str]) -> Any:  # noqa: ANN401 - what the table has
     word = _read_word(value, "status", warnings)
-    if word is not None and word not in table:
+    if word is None:
+        return None
+    if word not in table:
         warnings.append("status-unknown")
-    return table.get(word) if word is not None else None
+    return table.get(word)
 
 
 def _read_profile(members: dict[str, Any], warnings: list[str]) -> News | None:

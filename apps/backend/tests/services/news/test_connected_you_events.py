@@ -1,6 +1,8 @@
 """connected_you: who is the provider, and what its events say. No event of it, and no garbage, makes the reader fail."""
 
 import json
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,12 +14,15 @@ from hypothesis import strategies as st
 from app.services.esim_providers import (
     PlanTold,
     ProfileTold,
+    ProviderEvent,
     Refusal,
     UsageTold,
     event_source,
     provider_names,
 )
 from app.services.esim_providers.connected_you.events import ConnectedYouEvents
+from app.services.esim_providers.contract import Answer
+from app.services.esim_providers.reading import read_json, read_number
 from app.services.esim_providers.registry import _BUILDERS
 from app.settings import Settings
 from app.values.iccid import Iccid
@@ -53,11 +58,82 @@ def test_connected_you_product_status_change(status: str, state: str) -> None:
     assert (event.news, event.warnings) == (PlanTold(state), ())
 
 
-def test_connected_you_usage_alert_keeps_the_measured_percentage() -> None:
-    event = read(event_type="USAGE_ALERT", data_consumed=2625.02, data_total=5120, percentage_consumed=51.27)
-    assert (event.news, event.warnings) == (UsageTold(2625.02, 5120, 51.27), ())
+@pytest.mark.parametrize(
+    ("used", "total", "percentage"),
+    [
+        (2625.02, 5120, 51.3),  # they have measured; we would say 51.27
+        (0, 0.001, 0),
+        (0.5, 1, 0.5),
+        (1e9, 1e9, 1000),
+    ],
+)
+def test_connected_you_usage_alert_is_kept_as_it_was_measured(used: float, total: float, percentage: float) -> None:
+    event = read(event_type="USAGE_ALERT", data_consumed=used, data_total=total, percentage_consumed=percentage)
+    assert (event.news, event.warnings) == (UsageTold(used, total, percentage), ())
 
 
+@pytest.mark.parametrize("percentage", [None, "33.4", True, -0.01, 1000.01])
+def test_connected_you_a_percentage_that_cannot_be_is_ours_to_two_places(percentage: object) -> None:
+    event = read(event_type="USAGE_ALERT", data_consumed=1, data_total=3, percentage_consumed=percentage)
+    assert (event.news, event.warnings) == (UsageTold(1, 3, 33.33), ("percentage-unreadable",))
+
+
+@pytest.mark.parametrize(
+    ("used", "total"),
+    [(-0.001, 5), (1000000000.1, 5), (1, 0.0009), (1, 1000000000.1), (None, 5), (5, None), ("5", 5), (5, True)],
+)
+def test_connected_you_a_usage_that_cannot_be_is_no_news(used: object, total: object) -> None:
+    event = read(event_type="USAGE_ALERT", data_consumed=used, data_total=total, percentage_consumed=50)
+    assert (event.news, event.warnings) == (None, ("usage-unreadable",))
+
+
+@pytest.mark.parametrize(
+    ("body", "number"),
+    [
+        (b"0", 0.0),
+        (b"51.27", 51.27),
+        (b"-1e308", -1e308),
+        (b"1e999", None),
+        (b"-1e999", None),
+        (b"NaN", None),
+        (b"Infinity", None),
+        (b'"51.27"', None),
+        (b"true", None),
+        (b"null", None),
+    ],
+)
+def test_connected_you_a_number_is_one_that_a_machine_can_hold(body: bytes, number: float | None) -> None:
+    assert read_number(read_json(Answer(None, body))) == number
+
+
+@pytest.mark.parametrize(
+    ("body", "warning"),
+    [
+        (b"", "not-json"),
+        (b'{"event_type": "USAGE_ALERT"', "not-json"),
+        (b"[" * 100_000, "not-json"),
+        (b"[]", "not-an-object"),
+        (b"null", "not-an-object"),
+        (b'"USAGE_ALERT"', "not-an-object"),
+    ],
+)
+def test_connected_you_what_is_no_event_is_told_apart_by_its_bytes(body: bytes, warning: str) -> None:
+    event = SOURCE.read(body)
+    assert event == ProviderEvent(event.key, warnings=(warning,))
+    assert event.key not in {SOURCE.read(body + b" ").key, SOURCE.read(b"{}").key}
+
+
+@pytest.fixture
+def far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This machine's clock shows another time than UTC."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_from_utc")
 @pytest.mark.parametrize(
     "text",
     [
@@ -69,7 +145,42 @@ def test_connected_you_usage_alert_keeps_the_measured_percentage() -> None:
     ],
 )
 def test_connected_you_times_are_utc_with_or_without_saying_so(text: str) -> None:
-    assert read(event_type="PROFILE_LIFECYCLE", status="ENABLED", event_timestamp=text).at == AT
+    told = {"event_type": "PROFILE_LIFECYCLE", "status": "ENABLED"}
+    event = read(**told, event_timestamp=text)
+    assert (event.at, event.warnings) == (AT, ())
+    assert event.at.isoformat() == AT.isoformat()
+    assert event.key == read(**told).key
+
+
+@pytest.mark.parametrize(
+    ("value", "warning"),
+    [
+        (None, "time-missing"),
+        ("", "time-unreadable"),
+        ("soon", "time-unreadable"),
+        ("2026-11-20T25:00:00Z", "time-unreadable"),
+        ("0001-01-01T00:00:00+02:00", "time-unreadable"),
+        (20261120, "time-unreadable"),  # as text it would be a day
+        ([2026, 11, 20], "time-unreadable"),
+    ],
+)
+def test_connected_you_what_is_no_time_is_not_made_one(value: object, warning: str) -> None:
+    event = read(event_type="PROFILE_LIFECYCLE", status="ENABLED", event_timestamp=value)
+    assert (event.at, event.warnings) == (None, (warning,))
+
+
+@pytest.mark.parametrize(
+    ("status", "warning"),
+    [
+        (None, "status-missing"),
+        (5, "status-unreadable"),
+        ("EN ABLED", "status-unreadable"),
+        ("RELEASED", "status-unknown"),
+    ],
+)
+def test_connected_you_what_is_no_status_is_no_news(status: object, warning: str) -> None:
+    event = read(event_type="PROFILE_LIFECYCLE", status=status)
+    assert (event.news, event.warnings) == (None, (warning,))
 
 
 def test_connected_you_two_deliveries_of_one_event_have_one_key() -> None:
@@ -84,10 +195,14 @@ def test_connected_you_two_deliveries_of_one_event_have_one_key() -> None:
         ([(b"x-webhook-secret", b"s3cret")], None),
         ([(b"host", b"x"), (b"X-Webhook-Secret", b"s3cret")], None),
         ([], Refusal.MISSING),
+        ([(b"x-webhook-secret-2", b"s3cret"), (b"authorization", b"s3cret")], Refusal.MISSING),
         ([(b"x-webhook-secret", b"")], Refusal.WRONG),
         ([(b"x-webhook-secret", b"s3cre")], Refusal.WRONG),
+        ([(b"x-webhook-secret", b"s3crets")], Refusal.WRONG),
+        ([(b"x-webhook-secret", b"S3CRET")], Refusal.WRONG),
         ([(b"x-webhook-secret", b"s3cret\xff")], Refusal.WRONG),
         ([(b"x-webhook-secret", b"s3cret"), (b"x-webhook-secret", b"s3cret")], Refusal.TWICE),
+        ([(b"X-Webhook-Secret", b"s3cret"), (b"x-webhook-secret", b"another")], Refusal.TWICE),
     ],
 )
 def test_connected_you_is_known_by_one_header(headers: list[tuple[bytes, bytes]], refusal: Refusal | None) -> None:
