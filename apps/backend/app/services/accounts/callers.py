@@ -16,9 +16,7 @@ def bearer_of(authorization: str | None) -> str | None:
     return secret.strip() or None if scheme.lower() == "bearer" else None
 
 
-async def authenticate(
-    connection: AsyncConnection, vault: Vault, secret: str | None, *, key_rate_limit: int = 0
-) -> Caller:
+async def authenticate(connection: AsyncConnection, vault: Vault, secret: str | None, *, key_rate_limit: int) -> Caller:
     """
     Args:
         secret: a service key or a session's token; None where there is none.

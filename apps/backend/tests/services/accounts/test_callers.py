@@ -6,8 +6,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import NotFound, RateLimited
 from app.house import House
-from app.services.accounts.callers import authenticate, bearer_of
-from app.services.accounts.keys import Unauthenticated
+from app.services.accounts.callers import Caller, authenticate, bearer_of
+from app.services.accounts.keys import Forbidden, KeyCaller, Unauthenticated
+from app.services.accounts.sessions import SignedIn
 from app.services.esims.esim import esim_by_id, esim_by_order, list_esims
 from app.services.orders.show import order_by_id, orders_before
 from tests.builders import a_key, a_session
@@ -18,7 +19,7 @@ from tests.statements import statements
 async def test_a_key_costs_one_question_and_with_a_limit_one_more(house: House) -> None:
     _, secret = await a_key(house.db)
     async with house.db.read() as connection:
-        await authenticate(connection, house.vault, secret)  # whose use is noted then
+        await authenticate(connection, house.vault, secret, key_rate_limit=0)  # whose use is noted then
         for limit, asked in ((0, 1), (100, 2)):
             with statements(house.db) as seen:
                 await authenticate(connection, house.vault, secret, key_rate_limit=limit)
@@ -64,7 +65,57 @@ async def test_the_limit_is_each_keys_own(house: House) -> None:
 async def test_what_nobody_has_is_nobodys(house: House, secret: str | None) -> None:
     async with house.db.read() as connection:
         with pytest.raises(Unauthenticated):
-            await authenticate(connection, house.vault, secret)
+            await authenticate(connection, house.vault, secret, key_rate_limit=0)
+
+
+async def test_what_is_too_long_or_no_ascii_is_not_even_asked_for(house: House) -> None:
+    async with house.db.read() as connection:
+        for prefix, most in (("tribi_", 200), ("tribi_session_", 100)):
+            for secret, questions in (
+                (prefix.ljust(most, "x"), 1),
+                (prefix.ljust(most + 1, "x"), 0),
+                (f"{prefix}é", 0),
+                (f"{prefix}\ud800", 0),  # which has no UTF-8
+            ):
+                with statements(house.db) as seen, pytest.raises(Unauthenticated):
+                    await authenticate(connection, house.vault, secret, key_rate_limit=100)
+                assert len(seen) == questions, ascii(secret)
+
+
+A_SHOP = KeyCaller(7, frozenset({"orders"}))
+A_HELPDESK = KeyCaller(8, frozenset({"esims", "webhooks"}))
+A_TRAVELLER = SignedIn(1, 2, ANA)
+NO_TRAVELLER = "Only a service key may do that; this is a traveller's session."
+
+
+@pytest.mark.parametrize(
+    ("caller", "scope", "refusal"),
+    [
+        (A_SHOP, "orders", None),
+        (A_SHOP, "esims", "This service key lacks the scope `esims`. Use a key made with it."),
+        (A_SHOP, "webhooks", "This service key lacks the scope `webhooks`. Use a key made with it."),
+        (A_HELPDESK, "orders", "This service key lacks the scope `orders`. Use a key made with it."),
+        (A_HELPDESK, "esims", None),
+        (A_HELPDESK, "webhooks", None),
+        (A_TRAVELLER, "orders", NO_TRAVELLER),
+        (A_TRAVELLER, "esims", None),
+        (A_TRAVELLER, "webhooks", NO_TRAVELLER),
+    ],
+)
+def test_who_may_do_what(caller: Caller, scope: str, refusal: str | None) -> None:
+    if refusal is None:
+        caller.require(scope)
+        return
+    with pytest.raises(Forbidden) as refused:
+        caller.require(scope)
+    assert refused.value.public_message == refusal
+
+
+async def test_a_key_may_do_what_it_was_made_for(house: House) -> None:
+    key_id, secret = await a_key(house.db, "webhooks", "esims")
+    async with house.db.read() as connection:
+        found = await authenticate(connection, house.vault, secret, key_rate_limit=0)
+    assert found == KeyCaller(key_id, frozenset({"esims", "webhooks"}))
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from app.services.accounts import code_hash, codes, sessions
 from app.services.accounts.code_hash import COST, HASH_BYTES, SALT_BYTES, hash_code, new_salt
 from app.services.accounts.codes import request_code
 from app.services.accounts.forget import forget_what_is_over
-from app.vault import Vault
+from app.vault import Keyring, Place, Vault
 from tests.services.accounts.conftest import ANA, CODE, asked, ordered, signed_in, time_passes, who
 
 REAL_COST = COST
@@ -56,6 +56,26 @@ async def test_it_is_stored_by_a_password_hash_with_a_salt_of_its_own(vault: Vau
     assert await hash_code(vault, CODE, other) != stored
     without_pepper = hashlib.scrypt(CODE.encode(), salt=one, n=REAL_COST, r=8, p=1, maxmem=2**26, dklen=32)
     assert stored != without_pepper  # the database alone is not enough to guess
+
+
+async def test_a_code_of_yesterdays_version_is_right_today(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    While processes of two versions run side by side, one looks at what the other has stored. This was scrypt with N = 2**15, r = 8
+    and p = 1 over an HMAC-SHA-256.
+    """
+    monkeypatch.setattr(code_hash, "COST", REAL_COST)
+    keys = Vault(Keyring((bytes(range(32)),)), bytes(range(32, 64)))
+    stored = "7928158782bde5dfe22ea008377242321c8fe2b0ffa6842037c764ff04aee590"
+    assert (await hash_code(keys, CODE, bytes(range(16)))).hex() == stored
+
+
+async def test_code_and_address_are_sealed_for_their_own_place_in_the_table(house: House) -> None:
+    """So that neither opens in another row, and the rotation of keys, which knows places by their names, opens both."""
+    for address in (ANA, "bob@example.com"):
+        await asked(house, address)
+        row = (await on_file(house))[-1]
+        assert house.vault.open_text(row.address, Place("sign_in_codes", "address", row.id)) == address
+        assert house.vault.open_text(row.code, Place("sign_in_codes", "code", row.id)) == CODE
 
 
 async def test_neither_code_nor_token_nor_address_can_be_read_in_the_database(house: House) -> None:
@@ -162,8 +182,9 @@ async def test_codes_are_hashed_two_at_a_time_and_not_on_the_loop(vault: Vault, 
     monkeypatch.setattr(code_hash, "_hash", slowly)
     waiting = [asyncio.create_task(hash_code(vault, CODE, b"")) for _ in range(50)]
     await asyncio.sleep(0)
-    with pytest.raises(RateLimited):
+    with pytest.raises(RateLimited) as refused:
         await hash_code(vault, CODE, b"")
+    assert refused.value.retry_after_s == 2  # by then most of the fifty are through
     go_on.set()
     await asyncio.gather(*waiting)
     assert most <= 2

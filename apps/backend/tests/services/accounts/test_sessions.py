@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from app.db import Database
 from app.errors import RateLimited
 from app.house import House
-from app.models import AuditEntry, TravellerSession
+from app.models import AuditEntry, SignInCode, TravellerSession
 from app.services.accounts import sessions
 from app.services.accounts.code_hash import hash_code
 from app.services.accounts.forget import forget_what_is_over
@@ -53,8 +53,9 @@ async def is_over(house: House, token: str) -> bool:
 
 
 async def trail(house: House) -> list[Any]:
+    """Who did what to whom, and what is said of it."""
+    columns = (AuditEntry.actor, AuditEntry.tag, AuditEntry.subject_type, AuditEntry.subject_id, AuditEntry.details)
     async with house.db.read() as connection:
-        columns = (AuditEntry.actor, AuditEntry.tag, AuditEntry.subject_type)
         rows = await connection.execute(
             select(*columns).where(AuditEntry.tag.like("travellers.%")).order_by(AuditEntry.id)
         )
@@ -66,7 +67,8 @@ async def test_the_right_code_begins_a_session(house: House) -> None:
     found = await who(house, session.token)
     assert (found.address, found.actor) == (ANA, f"traveller:{found.traveller_id}")
     assert len(session.token) == len("tribi_session_") + 43  # 256 random bits
-    assert await trail(house) == [(found.actor, "travellers.signed_in", "travellers")]
+    whose = (found.actor, "travellers.signed_in", "travellers", found.traveller_id)
+    assert await trail(house) == [(*whose, {"session": found.session_id})]
     assert "ana" not in repr(found)
     assert session.token not in repr(session)
 
@@ -75,6 +77,14 @@ async def test_each_sign_in_has_a_token_of_its_own_and_is_the_same_traveller(hou
     one, other = await signed_in(house), await signed_in(house, "ANA@example.com")
     assert one.token != other.token
     assert (await who(house, one.token)).traveller_id == (await who(house, other.token)).traveller_id
+
+
+async def test_who_signs_in_learns_when_the_session_ends_at_the_latest(house: House) -> None:
+    session = await signed_in(house)
+    async with house.db.read() as connection:
+        begun = await connection.scalar(select(TravellerSession.created_at))
+    assert begun is not None
+    assert session.ends_at == begun + LONGEST
 
 
 async def test_a_code_works_once(house: House) -> None:
@@ -160,7 +170,21 @@ async def test_a_refused_code_is_on_the_audit_trail(house: House) -> None:
     request = await asked(house)
     await tries(house, request, WRONG)
     await tries(house, "tribi_request_unknown", WRONG)
-    assert await trail(house) == [("system", "travellers.code_refused", "sign_in_codes")]
+    async with house.db.read() as connection:
+        code_id = await connection.scalar(select(SignInCode.id))
+    assert await trail(house) == [("system", "travellers.code_refused", "sign_in_codes", code_id, {})]
+
+
+async def test_whatever_is_wrong_with_a_code_is_told_in_the_same_words(house: House) -> None:
+    told = set()
+    for request, code in ((await asked(house), WRONG), ("tribi_request_unknown", CODE)):
+        with pytest.raises(CodeRefused) as refused:
+            await sign_in(house, request, code, client="192.0.2.1", former=None)
+        told.add(refused.value.public_message)
+    assert told == {
+        "This code isn't right, was used before, is older than ten minutes, was tried too often, or was asked for elsewhere. "
+        "After 5 tries ask for another one."
+    }
 
 
 async def test_whoever_signs_in_again_leaves_the_former_session_behind(house: House) -> None:
@@ -175,28 +199,34 @@ async def test_whoever_signs_in_again_leaves_the_former_session_behind(house: Ho
 async def test_signing_out_ends_this_session_in_every_process_and_no_other(house: House, elsewhere: House) -> None:
     one, other = await signed_in(house), await signed_in(house)
     assert not await is_over(elsewhere, one.token)
+    ana = await who(house, one.token)
     async with house.db.begin() as connection:
-        await sign_out(connection, await who(house, one.token), everywhere=False)
+        await sign_out(connection, ana, everywhere=False)
     assert await is_over(elsewhere, one.token)
     assert not await is_over(elsewhere, other.token)
-    assert [tag for _, tag, _ in await trail(house)][-1] == "travellers.signed_out"
+    whose = (ana.actor, "travellers.signed_out", "travellers", ana.traveller_id)
+    assert (await trail(house))[-1] == (*whose, {"session": ana.session_id})
 
 
 async def test_signing_out_everywhere_ends_all_of_this_traveller(house: House, elsewhere: House) -> None:
     one, other, bobs = await signed_in(house), await signed_in(elsewhere), await signed_in(house, "bob@example.com")
+    ana = await who(house, one.token)
     async with house.db.begin() as connection:
-        await sign_out(connection, await who(house, one.token), everywhere=True)
+        await sign_out(connection, ana, everywhere=True)
     assert [await is_over(elsewhere, session.token) for session in (one, other, bobs)] == [True, True, False]
-    assert [tag for _, tag, _ in await trail(house)][-1] == "travellers.signed_out_everywhere"
+    whose = (ana.actor, "travellers.signed_out_everywhere", "travellers", ana.traveller_id)
+    assert (await trail(house))[-1] == (*whose, {"sessions": 2})
 
 
 async def test_support_ends_all_sessions_of_an_address(house: House, elsewhere: House) -> None:
     begun = [await signed_in(house), await signed_in(house)]
+    ana = await who(house, begun[0].token)
     async with house.db.begin() as connection:
         assert await sign_out_address(connection, "ANA@example.com", actor="cli:test") == 2
         assert await sign_out_address(connection, "nobody@example.com", actor="cli:test") == 0
     assert [await is_over(elsewhere, session.token) for session in begun] == [True, True]
-    assert (await trail(house))[-1] == ("cli:test", "travellers.signed_out_everywhere", "travellers")
+    whose = ("cli:test", "travellers.signed_out_everywhere", "travellers", ana.traveller_id)
+    assert (await trail(house))[2:] == [(*whose, {"sessions": 2})]  # and nothing of somebody who never signed in
 
 
 async def test_a_session_that_is_not_used_for_seven_days_is_over(house: House) -> None:

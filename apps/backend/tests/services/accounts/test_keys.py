@@ -1,0 +1,62 @@
+"""Service keys on file: what staff see of them, and that one that is revoked stays so."""
+
+from datetime import datetime, timedelta
+
+import pytest
+from sqlalchemy import select, update
+
+from app.errors import NotFound
+from app.house import House
+from app.models import AuditEntry, ServiceKey
+from app.services.accounts.keys import KeyListing, list_keys, revoke_key
+from tests.builders import a_key
+
+EVA = "cli:eva"
+
+
+async def listed(house: House) -> list[KeyListing]:
+    async with house.db.read() as connection:
+        return await list_keys(connection)
+
+
+async def revoked(house: House, key_id: int) -> KeyListing:
+    async with house.db.begin() as connection:
+        return await revoke_key(connection, key_id, actor=EVA)
+
+
+async def test_keys_are_listed_in_the_order_in_which_they_were_made(house: House) -> None:
+    made = [(await a_key(house.db, *scopes))[0] for scopes in (("orders",), ("esims", "webhooks"), ("esims",))]
+    await revoked(house, made[0])  # whose row is written anew, behind the others
+    found = await listed(house)
+    assert [(key.id, key.name, key.scopes) for key in found] == [
+        (made[0], "a shop", ("orders",)),
+        (made[1], "a shop", ("esims", "webhooks")),
+        (made[2], "a shop", ("esims",)),
+    ]
+    assert [key.revoked_at is None for key in found] == [False, True, True]
+
+
+async def test_a_key_that_is_revoked_again_was_revoked_when_it_was_first(house: House) -> None:
+    key_id, _ = await a_key(house.db)
+    other_id, _ = await a_key(house.db)
+    first = (await revoked(house, key_id)).revoked_at
+    assert isinstance(first, datetime)
+    long_ago = first - timedelta(days=1)
+    async with house.db.begin() as connection:
+        await connection.execute(update(ServiceKey).where(ServiceKey.id == key_id).values(revoked_at=long_ago))
+    assert (await revoked(house, key_id)).revoked_at == long_ago
+    assert {key.id: key.revoked_at for key in await listed(house)} == {key_id: long_ago, other_id: None}
+
+
+async def test_who_revokes_which_key_is_on_the_audit_trail(house: House) -> None:
+    key_id, _ = await a_key(house.db)
+    await revoked(house, key_id)
+    columns = (AuditEntry.actor, AuditEntry.subject_type, AuditEntry.subject_id, AuditEntry.details)
+    async with house.db.read() as connection:
+        rows = await connection.execute(select(*columns).where(AuditEntry.tag == "keys.revoked"))
+        assert [tuple(row) for row in rows] == [(EVA, "service_keys", key_id, {})]
+
+
+async def test_a_key_that_there_is_not_cannot_be_revoked(house: House) -> None:
+    with pytest.raises(NotFound, match=r"^there is no service key 999999$"):
+        await revoked(house, 999_999)
