@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from app.house import House
 from app.main import create_app
 from app.services.esim_providers import EsimProvisioningError, SupplierUnreachable
 from app.services.esim_providers.connected_you.client import ConnectedYou
+from app.services.esim_providers.connected_you.dry_run import DryRun
 from app.services.esims.activate import Activations
 from app.services.esims.answer import record_answer
 from app.services.esims.errors import OutcomeStillUnknown
@@ -128,15 +130,16 @@ async def test_a_replay_that_the_sweep_ends_asks_nothing_new(house: House, provi
 
 async def test_a_persons_word_is_told(house: House, provider: ConnectedYou) -> None:
     await an_endpoint(house, URL)
-    _, issued = await an_unknown(house, provider)
-    _, not_issued = await an_unknown(house, provider)
+    bought, issued = await an_unknown(house, provider)
+    tried, not_issued = await an_unknown(house, replace(provider, line=DryRun()))
     await resolve_issued(house.db, house.vault, issued, code=CODE, iccid=None, reason="ticket", actor="cli:test")
     await resolve_not_issued(house.db, house.vault, not_issued, reason="ticket", actor="cli:test")
-    told = [(event.type, event.data) for event in (await events_on_file(house.db))[4:]]
-    assert [(kind, data["esim_id"], data.get("how"), data["status"]) for kind, data in told] == [
-        ("esim.resolved", issued, "issued", "provisioned"),
-        ("esim.provisioned", issued, None, "provisioned"),
-        ("esim.resolved", not_issued, "not_issued", "pending"),
+    live = {"order_id": bought.order_id, "esim_id": issued, "is_live": True}
+    test = {"order_id": tried.order_id, "esim_id": not_issued, "is_live": False}
+    assert [(event.type, event.data) for event in (await events_on_file(house.db))[4:]] == [
+        ("esim.resolved", live | {"how": "issued", "status": "provisioned"}),
+        ("esim.provisioned", live | {"status": "provisioned"}),
+        ("esim.resolved", test | {"how": "not_issued", "status": "pending"}),
     ]
 
 
