@@ -1,6 +1,7 @@
 """
-G23: mutations. Every function of the activation, of the classification of answers and of settling is changed in one place at a
-time, and the tests are run: a change that no test notices is a hole in them, or changes nothing that matters (docs/mutants.md).
+G23: mutations. Every function of the activation, of the classification of answers, of settling, of authorization and of the
+provider's signatures is changed in one place at a time, and the tests are run: a change that no test notices is a hole in them, or
+changes nothing that matters (docs/mutants.md).
 
 It is done in `apps/backend/mutants/`, a copy of the product that stays, so that it goes on where it was stopped; delete it to
 begin anew. One database server serves all mutants. What is written outside of functions, SQL above all, is not mutated: that is
