@@ -1,8 +1,9 @@
 """
 Logs: one line an event, without secrets and personal data, whoever wrote it.
 
-Our own events (structlog) and the libraries' (logging, warnings) take the same way: values are redacted one by one, the
-line is rendered, and the whole line is redacted once more.
+Our own events (structlog) and the libraries' (logging, warnings) become lines in the same way: values are redacted one by one,
+the line is rendered, and the whole line is redacted once more. Where a glance at the line shows that there is nothing to redact,
+that is left out: each request is a line.
 """
 
 import contextlib
@@ -12,11 +13,11 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping
-from json import JSONDecodeError, dumps, loads
+from json import JSONDecodeError, JSONEncoder, dumps, loads
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from app.redaction import SECRET, placeholder_for, redact, redact_name
+from app.redaction import SECRET, is_plain, placeholder_for, redact, redact_name
 
 if TYPE_CHECKING:
     from structlog.types import EventDict, Processor, WrappedLogger
@@ -30,6 +31,11 @@ _SHOWN_BY_STR: Final = frozenset(
 # What would end a line, move the cursor, colour the screen or turn the reading direction, and what has no bytes.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _BARE = re.compile(r"[^\s\"'=]+")
+
+_ATOMS: Final = frozenset(
+    (str, int, float, bool, type(None))
+)  # exactly these: a type derived from one may show itself differently
+_as_json: Final = JSONEncoder(allow_nan=False).encode
 
 _learned: list[str] = []
 """Secrets that came into use after the logging was configured."""
@@ -59,7 +65,7 @@ def configure_logging(
         raise ValueError(f"There is no log level {level!r}.")
     stream = stream or sys.stderr
     is_json = json if json is not None else not stream.isatty()
-    known = (*known_secrets, *_learned)
+    known = frozenset((*known_secrets, *_learned))
     on_the_way: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -75,14 +81,11 @@ def configure_logging(
         )
     )
     _take_over(handler, level)
+    own = _OwnEvents(handler, line)
     structlog.configure(
-        processors=[
-            *on_the_way,
-            structlog.stdlib.PositionalArgumentsFormatter(),
-            ProcessorFormatter.wrap_for_formatter,
-        ],
+        processors=[*on_the_way, structlog.stdlib.PositionalArgumentsFormatter()],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=_our_logger,
+        logger_factory=lambda *_: own,
         cache_logger_on_first_use=False,  # the next call must reach loggers that were used already
     )
     sys.excepthook = _log_uncaught
@@ -96,23 +99,41 @@ def learn_secret(secret: str) -> None:
         formatter = handler.formatter if isinstance(handler, Handler) else None
         for processor in getattr(formatter, "processors", ()):
             if isinstance(processor, _Line):
-                processor.known = tuple(dict.fromkeys((*processor.known, secret)))
+                processor.known |= {secret}
 
 
 class _Line:
     """The last processor: an event becomes a line."""
 
-    def __init__(self, *, is_json: bool, has_colours: bool, known: tuple[str, ...]) -> None:
+    def __init__(self, *, is_json: bool, has_colours: bool, known: frozenset[str]) -> None:
         self.is_json = is_json
         self.has_colours = has_colours
         self.known = known
 
     def __call__(self, logger: "WrappedLogger", method: str, event: "EventDict") -> str:  # noqa: ARG002 - structlog's
+        if self.is_json and (line := self._plain_json(event)) is not None:
+            return line
         exc_info = event.pop("exc_info", None)
         if exception := _traceback_text(exc_info):
             event["exception"] = exception
         fields = self._cleaned(event, 0)
         return self._json(fields) if self.is_json else self._text(fields)
+
+    def _plain_json(self, event: Mapping[str, Any]) -> str | None:
+        """
+        What `_json` would make of it; None for an event that needs a closer look. What isn't plain in a name or a value isn't
+        plain in the line either: JSON writes it as it is, or with a backslash.
+        """
+        if "exc_info" in event:
+            return None
+        for value in event.values():
+            if type(value) not in _ATOMS:
+                return None
+        try:
+            line = _as_json(event)
+        except ValueError:  # NaN, or a number of some thousand digits
+            return None
+        return line if is_plain(line, self.known) else None
 
     def _json(self, fields: dict[str, Any]) -> str:
         line = dumps(fields)
@@ -177,14 +198,37 @@ class Handler(logging.StreamHandler[TextIO]):
     """Writes the lines. Python's own way with a message that can't be formatted prints its arguments as they are."""
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        self.tell_of_failure(record.name)
+
+    def write(self, line: str) -> None:
+        self.acquire()
+        try:
+            self.stream.write(line + self.terminator)
+            self.stream.flush()
+        finally:
+            self.release()
+
+    def tell_of_failure(self, logger: str) -> None:
         error = sys.exc_info()[1]
-        line = dumps({"event": "logs.not_written", "logger": record.name, "error": type(error).__name__})
+        line = dumps({"event": "logs.not_written", "logger": logger, "error": type(error).__name__})
         with contextlib.suppress(OSError, ValueError):  # the stream is closed, and there is no other
             self.stream.write(f"{line}\n")
 
 
-def _our_logger(*_: object) -> logging.Logger:
-    return logging.getLogger("tribi")
+class _OwnEvents:
+    """Where structlog sends our own events: straight to the handler. A `logging.LogRecord` of each costs more than its line."""
+
+    def __init__(self, handler: Handler, line: _Line) -> None:
+        self._handler = handler
+        self._line = line
+
+    def write(self, /, **event: Any) -> None:  # noqa: ANN401 - whatever is logged
+        try:
+            self._handler.write(self._line(self, "", event))
+        except Exception:  # noqa: BLE001 - as with logging, an event that can't be written costs its writer nothing
+            self._handler.tell_of_failure("tribi")
+
+    debug = info = warning = error = critical = write
 
 
 def _take_over(handler: logging.Handler, level: str) -> None:

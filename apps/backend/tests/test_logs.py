@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
@@ -20,8 +21,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from structlog.contextvars import bound_contextvars
 
-from app import logs
-from app.logs import Handler, configure_logging, learn_secret
+from app import logs, redaction
+from app.logs import Handler, _Line, configure_logging, learn_secret
 
 EMAIL = "ana.canary@example.com"
 CODE = "LPA:1$SMDP.GSMA.COM$CANARY-12345"
@@ -304,6 +305,80 @@ def test_every_event_is_one_line_of_json(event: str, fields: dict[str, Any]) -> 
     [line] = stream.getvalue().splitlines()
     assert json.loads(line)
     assert EMAIL not in line
+
+
+class Plan(StrEnum):
+    SPAIN = "spain"
+
+
+class Odd(str, Enum):  # noqa: UP042 - unlike a StrEnum it shows itself otherwise than JSON does
+    ONE = "one"
+
+
+words = st.sampled_from(
+    [
+        "http.request",
+        "/api/esims/{esim_id}",
+        EMAIL,
+        CODE,
+        ICCID,
+        KNOWN,
+        "spent",
+        "customer",
+        "name",
+        "e-mail",
+        "Bearer x",
+        "a\nb",
+    ]
+)
+shown = st.one_of(
+    words,
+    st.text(max_size=20),
+    st.integers() | st.sampled_from([int(ICCID), 89_40_00, 10**20, 10**5000, True, None]),
+    st.floats() | st.sampled_from([0.89123456789012345, 8.949449999999990e18]),
+    st.sampled_from([Plan.SPAIN, Odd.ONE, ValueError("spent"), b"bytes", datetime(2025, 11, 20, tzinfo=UTC)]),
+    values,
+)
+
+
+@given(
+    st.dictionaries(
+        words | st.sampled_from(["event", "status", "exc_info", "iccid"]) | st.text(max_size=6), shown, max_size=5
+    )
+)
+@settings(deadline=None)
+def test_a_line_that_is_plain_at_a_glance_is_what_a_closer_look_makes_of_it(event: dict[str, Any]) -> None:
+    line = _Line(is_json=True, has_colours=False, known=frozenset([KNOWN, "one.of.ours"]))
+    quick = line(None, "info", dict(event))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(logs, "is_plain", lambda *_: False)
+        patch.setattr(redaction, "is_plain", lambda *_: False)
+        redaction.redact_name.cache_clear()
+        assert line(None, "info", dict(event)) == quick
+
+
+def test_what_cannot_be_written_costs_its_writer_nothing(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "is_plain", lambda *_: 1 / 0)
+    structlog.get_logger().info("event", value=EMAIL)
+    assert log() == [{"event": "logs.not_written", "logger": "tribi", "error": "ZeroDivisionError"}]
+
+
+@pytest.mark.usefixtures("logging_restored")
+def test_a_stream_that_is_closed_costs_nothing_either(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    configure_logging(stream=stream)
+    stream.close()
+    structlog.get_logger().info("event", value=EMAIL)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_an_event_is_on_its_way_at_once(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    [handler] = [handler for handler in logging.root.handlers if isinstance(handler, Handler)]
+    flushed: list[str] = []
+    monkeypatch.setattr(handler.stream, "flush", lambda: flushed.append(log()[-1]["event"]), raising=False)
+    structlog.get_logger().info("ours")
+    logging.getLogger("library").info("theirs")
+    assert flushed == ["ours", "theirs"]
 
 
 @given(event=st.text(), value=values)

@@ -7,10 +7,10 @@ import uuid
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from app.redaction import placeholder_for, redact
+from app.redaction import _SECRET_NAMES, _redact_by_form, is_plain, placeholder_for, redact
 from app.values.iccid import Iccid
 
 CODE = "LPA:1$SMDP.GSMA.COM$04386-AGYFT-A74Y8-3F815"
@@ -305,6 +305,54 @@ near = st.lists(
 def test_redacted_text_stays_as_it_is(text: str, known: list[str]) -> None:
     once = redact(text, known)
     assert redact(once, known) == once
+
+
+# Text without any sign of a secret, and with one at a time.
+nearly_plain = st.lists(
+    st.one_of(
+        st.sampled_from(
+            [*""".:/"'=,;[]{}()<> -_\n1289aFkK""", "\u212a", "\u00a0", "\u017f", "http", "timestamp", "req_"]
+        ),
+        st.sampled_from(["8", "9", "89", "8 9", "4494499", "89-4", "0.", "12345678-1234-4567-8901-", "abc", "ABC"]),
+        st.sampled_from(["/i", "/i/", "bear-er", "Bearer ", "tri", "bi_", "whsec_abcd", "Failing row ", "contains (1"]),
+        st.sampled_from(
+            ['"name": "Ana"', "customer", '"Customer": {', "=x", ": x", "e-mail", "E_MAIL", "to ken", "LPA"]
+        ),
+        st.text("0123456789", min_size=1, max_size=19),
+        st.from_regex(r"[A-Za-z_-]{1,24}", fullmatch=True),
+    ),
+    max_size=14,
+).map("".join)
+
+
+known_strings = st.lists(st.text(min_size=1, max_size=8) | st.sampled_from(["4494", "http", "abc="]), max_size=2)
+
+
+@given(near | nearly_plain, known_strings, st.integers(0, 200), st.integers(0, 200))
+@example("8944 9449 9999 9999 013", [], 0, 0)
+@example("Failing row contains (5, Ana", [], 0, 0)
+@example("for (abc)", ["(abc"], 0, 0)
+@settings(deadline=None)
+def test_a_glance_finds_no_text_plain_in_which_a_closer_look_finds_something(
+    text: str, known: list[str], start: int, length: int
+) -> None:
+    secrets = frozenset(known)
+    assert redact(text, known) == _redact_by_form(text, secrets)
+    if is_plain(text, secrets):
+        part = text[start:][:length]
+        assert _redact_by_form(part, secrets) == part
+
+
+@pytest.mark.parametrize("name", _SECRET_NAMES)
+def test_no_secret_fields_name_is_plain(name: str) -> None:
+    for spelling in (name, name.upper(), "-".join(name), f"their_{name}"):
+        assert redact(f"{spelling}=x1") != f"{spelling}=x1"
+
+
+def test_what_is_logged_of_a_request_is_plain() -> None:
+    line = '{"method": "GET", "route": "/api/esims/{esim_id}", "status": 200, "ms": 1.2, "event": "http.request", '
+    line += '"request_id": "req_7Zr3kQ9dVtGm", "level": "info", "timestamp": "2025-11-20T18:47:12.123456Z"}'
+    assert is_plain(line, frozenset(["s3cret-of-ours"]))
 
 
 # "Authorization: 1$…" and the like are taken as a whole; that is no matter, the canary is gone all the same.
