@@ -11,9 +11,8 @@ import time
 
 import structlog
 from fastapi import FastAPI
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
+from structlog.contextvars import bind_contextvars
 
 from app import metrics
 from app.api.problems import InternalError, TooLarge, problem_reply
@@ -25,14 +24,16 @@ _WEBHOOKS = "/api/webhooks/"
 _MOST_DISCARDED_BYTES = 32 * 1024 * 1024
 """So much of a body that is too large is read and thrown away, so that its sender gets to read the answer."""
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Content-Security-Policy": "default-src 'none'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}")
+_SECURITY_HEADERS = (  # as ASGI has them: in small letters, and bytes
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"content-security-policy", b"default-src 'none'; base-uri 'none'; object-src 'none'; frame-ancestors 'none'"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+_Headers = dict[bytes, bytes]
 
 log = structlog.get_logger()
 
@@ -47,24 +48,28 @@ class Shell:
         """
         self.app = app
         app.state.stop_by = lambda: None
-        self._headers = dict(_SECURITY_HEADERS)
+        self._headers: tuple[tuple[bytes, bytes], ...] = _SECURITY_HEADERS
         if is_https:
-            self._headers["Strict-Transport-Security"] = "max-age=31536000; includeSubDomains"
+            self._headers += ((b"strict-transport-security", b"max-age=31536000; includeSubDomains"),)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if _REQUEST_ID.fullmatch(given) else "req_" + secrets.token_urlsafe(9)
+        headers = dict(reversed(scope["headers"]))  # the first of those that stand there twice
+        given = headers.get(b"x-request-id", b"")
+        request_id = given if _REQUEST_ID.fullmatch(given) else b"req_" + secrets.token_urlsafe(9).encode()
         method = scope["method"]
         if method == "HEAD":  # is GET without the body (RFC 9110 section 9.3.2), which the server leaves out by itself
             scope = {**scope, "method": "GET"}
+        # The server gives each request a task, and so a context of its own: nothing needs to be taken back.
         lane.set(Lane.LOOK if scope["method"] == "GET" else Lane.REST)
-        with bound_contextvars(request_id=request_id):
-            await self._answer(scope, _LimitedBody(receive, _most_bytes(scope)), send, request_id, method)
+        bind_contextvars(request_id=request_id.decode())
+        await self._answer(scope, headers, _LimitedBody(receive, _most_bytes(scope)), send, request_id, method)
 
-    async def _answer(self, scope: Scope, body: "_LimitedBody", send: Send, request_id: str, method: str) -> None:
+    async def _answer(
+        self, scope: Scope, headers: _Headers, body: "_LimitedBody", send: Send, request_id: bytes, method: str
+    ) -> None:
         started = time.perf_counter()
         status = 0
 
@@ -72,17 +77,16 @@ class Shell:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = int(message["status"])
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                for name, value in self._headers.items():
-                    headers.setdefault(name, value)
+                names = {name for name, _ in message["headers"]}
+                ours = [(b"x-request-id", request_id), *(header for header in self._headers if header[0] not in names)]
                 if status == TooLarge.http_status or self.app.state.stop_by() is not None:
-                    headers["Connection"] = "close"
+                    ours.append((b"connection", b"close"))
+                message["headers"] = [*message["headers"], *ours]
             await send(message)
 
         try:
-            if _declared_length(scope) > body.most_bytes:
-                if "expect" not in Headers(scope=scope):
+            if _declared_length(headers) > body.most_bytes:
+                if b"expect" not in headers:
                     await body.discard()
                 await problem_reply(TooLarge(), scope["path"])(scope, body.receive, send_with_headers)
             else:
@@ -117,9 +121,9 @@ def _most_bytes(scope: Scope) -> int:
     return MAX_WEBHOOK_BYTES if scope["path"].startswith(_WEBHOOKS) else MAX_BODY_BYTES
 
 
-def _declared_length(scope: Scope) -> int:
-    text = Headers(scope=scope).get("content-length", "0")
-    return int(text) if text.isascii() and text.isdigit() else 0
+def _declared_length(headers: _Headers) -> int:
+    text = headers.get(b"content-length", b"0")
+    return int(text) if text.isdigit() else 0
 
 
 class _LimitedBody:
