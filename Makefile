@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-dev demo test chaos serve lint format lock clean
+.PHONY: help setup setup-dev demo test bench bench-quick chaos serve lint format lock clean
 
 # Another Python's settings would shadow the packages of .venv.
 unexport PYTHONHOME
@@ -16,7 +16,7 @@ uv_compile := ../../.venv/uv/bin/python -m uv pip compile pyproject.toml --quiet
 
 help:  ## this list
 	@echo 'Tribi. First: make demo'
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup:  ## .venv with what runs Tribi; PYTHON=python3.12 chooses the Python
 	@scripts/setup.sh runtime
@@ -30,6 +30,14 @@ demo: setup  ## one paid order becomes one eSIM, on this machine, without an acc
 test: lint  ## lint, all tests, and those of the database once more through PgBouncer; ARGS="-k connected_you" chooses
 	@scripts/system_packages.sh
 	@scripts/test.sh $(ARGS)
+
+bench: setup-dev  ## measures every target of performance beside its yardstick, and writes docs/performance.md: ten minutes on a quiet machine
+	@scripts/system_packages.sh bench
+	@$(in_backend)/python -m tests.bench $(ARGS)
+
+bench-quick: setup-dev  ## some of it within two minutes: what got worse since docs/performance.md
+	@scripts/system_packages.sh bench
+	@$(in_backend)/python -m tests.bench --quick $(ARGS)
 
 chaos: setup-dev  ## the proof of the promise, for hours; alone it lists the runs; RUN=G2 N=100 SEED=7
 	@$(in_backend)/python -m tests.chaos $(RUN) $(if $(N),--n $(N)) $(if $(SEED),--seed $(SEED)) $(if $(FIRST),--first $(FIRST))

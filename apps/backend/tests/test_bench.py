@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from tests.bench import chart, report
+from tests.bench import chart, growing, report
 from tests.bench.compare import worse
 from tests.bench.cost import Cost
 from tests.bench.load import read_wrk
@@ -37,7 +37,9 @@ def an_activation() -> list[Statement]:
         _said("COMMIT"),
         _said("BEGIN"),
         _said("SELECT status FROM esim_profiles WHERE id = $1 FOR UPDATE", "201"),
-        _said("UPDATE esim_profiles SET a = $1, b = $2, c = $3, d = $4", "\\x" + "0f" * 16, "\\x" + "1f" * 16, None, "\\x" + "2f" * 20),
+        _said("UPDATE esim_profiles SET a = $1, b = $2, c = $3, d = $4, e = $5",
+            "\\x" + "0f" * 16, "\\x" + "1f" * 16, None, "\\x" + "2f" * 20, "",
+        ),
         _said("WITH closed AS (UPDATE provisioning_attempts SET x = $1) INSERT INTO audit_log VALUES (1)", "301"),
         _said("SELECT procrastinate_defer_jobs_v1(ARRAY[ROW($1, $2)])", "esims.provisioned", "esims.provisioned"),
         _said("COMMIT"),
@@ -52,13 +54,16 @@ def test_the_yardstick_does_what_an_activation_does() -> None:
     assert lines[3].endswith(r"WHERE id = :order_id FOR UPDATE \gset")
     [written] = [line for line in lines if "INSERT INTO provisioning_attempts" in line]
     names = {value: name for name, value in script.constants.items()}
-    reference = f"(:{names['order-']}::text || :order_id::text || :{names['']}::text)"
+    reference = f"(:{names['order-']}::text || :order_id::text)"
     details = f"(:{names[chr(123) + chr(34) + 'attempt_id' + chr(34) + ': ']}::text || :new_attempt_id::text"
     assert f"VALUES (:new_attempt_id, :profile_id, {reference})" in written
     assert details in written
     assert ', "of": 1013}' in names  # a number that only begins as ours is nobody's
-    assert len({line for line in lines if "decode(md5('1/' || :order_id::text), 'hex')" in line and "'2/'" in line}) == 1
+    assert (
+        len({line for line in lines if "decode(md5('1/' || :order_id::text), 'hex')" in line and "'2/'" in line}) == 1
+    )
     assert "c = NULL" in script.text
+    assert "e = ''" in script.text
     assert script.constants[names[QUEUE]] == QUEUE
     assert "esims.provisioned" not in names  # or workers would take the yardstick's jobs
 
@@ -72,7 +77,9 @@ def test_the_yardstick_refuses_what_it_was_not_made_for() -> None:
 
 
 def test_statements_as_the_server_tells_of_them() -> None:
-    told = statement_of(7, "execute <unnamed>: SELECT $1, $2,\n $3", "Parameters: $1 = 'it''s, $2 = ''x''', $2 = NULL, $3 = ''")
+    told = statement_of(
+        7, "execute <unnamed>: SELECT $1, $2,\n $3", "Parameters: $1 = 'it''s, $2 = ''x''', $2 = NULL, $3 = ''"
+    )
     assert told == Statement(7, "SELECT $1, $2,\n $3", ("it's, $2 = 'x'", None, ""))
     assert statement_of(7, "statement: BEGIN", None) == Statement(7, "BEGIN")
     assert statement_of(7, "relation exists, skipping", None) is None
@@ -100,7 +107,9 @@ def test_cost_is_told_by_the_request() -> None:
 
 def a_record(*values: float, is_least: bool = True, unit: str = "ratio", **changes: object) -> Record:
     target = Target("P1", figure("activations ÷ pgbench", unit, values), 0.3, is_least=is_least, note="beside it")
-    record = Record("abc123", "2026-11-28", {"processor": "P", "cores": "2"}, [], [target], [figure("pgbench", "1/s", [1234.5])])
+    record = Record(
+        "abc123", "2026-11-28", {"processor": "P", "cores": "2"}, [], [target], [figure("pgbench", "1/s", [1234.5])]
+    )
     return replace(record, **changes)  # type: ignore[arg-type]  # by name
 
 
@@ -140,7 +149,7 @@ def test_the_page_and_the_table(tmp_path: Path) -> None:
     text = page.read_text()
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "| P1 | activations ÷ pgbench | ≥ 0.300 | 0.270 | 0.250–0.300 | missed |" in text
+    assert "| P1 | activations ÷ pgbench | ≥ 0.300 | 0.270 | 0.250 to 0.300 | missed |" in text
     assert "**Too noisy to conclude:** others used up to 20%" in text
     assert "| pgbench | 1,234 1/s |  |" in text
     assert "old" not in text
@@ -158,3 +167,17 @@ def test_the_chart(tmp_path: Path) -> None:
     with Image.open(tmp_path / "chart.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(100_000) or []}
     assert {(0x2A, 0x7F, 0x4F), (0xB3, 0x38, 0x2C)} <= colours
+
+
+def test_growth_has_its_place_in_the_record() -> None:
+    said = '[{"what": "activation", "small_ms": 10.0, "large_ms": 11.0, "spread": [1.05, 1.2], "ratio": 1.1}]'
+    made = growing.read_growth(said)
+    [target] = made.targets
+    assert (target.key, target.figure.values, target.is_met) == ("P5", (1.05, 1.1, 1.2), True)
+    earlier = a_record(0.3)
+    kept = growing.taken_over(
+        replace(earlier, targets=[*earlier.targets, target], figures=[*earlier.figures, *made.figures])
+    )
+    assert [(one.key, one.note) for one in kept.targets] == [("P5", "of 2026-11-28, with abc123")]
+    assert kept.figures == made.figures
+    assert growing.taken_over(None).targets == []

@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from rich.console import Console
 
@@ -14,6 +15,7 @@ from tests.bench import chart, pace, report
 from tests.bench.activations import Between, activations, processes
 from tests.bench.answers import answers
 from tests.bench.compare import worse
+from tests.bench.growing import grown, taken_over
 from tests.bench.machine import Quiet, describe
 from tests.bench.pace import Pace
 from tests.bench.results import RECORD, Measured, Record, read_record
@@ -32,7 +34,11 @@ GROUPS: dict[str, tuple[_Group, ...]] = {
     "P6": (processes,),
     "P7": (starts, demo),
 }
+"""Without P5: `growing.py`."""
+
 _QUICK: dict[str, tuple[_Group, ...]] = {"P1": (activations,), "P2": (answers,), "P7": (starts,)}
+
+_WRITTEN = (RECORD, report.PAGE, chart.CHART)
 
 
 def main() -> int:
@@ -46,7 +52,7 @@ def main() -> int:
         at = replace(at, seconds=said.seconds, warm_s=min(at.warm_s, said.seconds), try_s=min(at.try_s, said.seconds))
     if said.times:
         at = replace(at, repetitions=said.times)
-    record = asyncio.run(_measure(chosen, at, console))
+    record = asyncio.run(_measure(chosen, at, said.crowds, console))
     report.show(record, console)
     if said.quick:
         return _compared(record, console)
@@ -59,7 +65,7 @@ def main() -> int:
     return 0 if all(target.is_met for target in record.targets) else 1
 
 
-async def _measure(groups: Collection[_Group], at: Pace, console: Console) -> Record:
+async def _measure(groups: Collection[_Group], at: Pace, crowds: Sequence[Path], console: Console) -> Record:
     quiet, made, begun = Quiet(), Measured(), time.monotonic()
     async with a_stage() as stage:
         quiet.count_in(stage.postgres_pid)
@@ -67,9 +73,10 @@ async def _measure(groups: Collection[_Group], at: Pace, console: Console) -> Re
             console.print(f"{time.monotonic() - begun:5.0f} s  {group.__name__.replace('_', ' ')}")
             made += await group(stage, at, quiet.look)
         machine = await describe(file_system_of(stage.folder))
+    made += await grown(*crowds) if crowds else taken_over(read_record())
     console.print(f"{time.monotonic() - begun:5.0f} s  done")
     targets = sorted(made.targets, key=lambda target: target.key)
-    return Record(commit(), f"{datetime.now(UTC):%Y-%m-%d}", machine, quiet.complaints(), targets, made.figures)
+    return Record(commit(_WRITTEN), f"{datetime.now(UTC):%Y-%m-%d}", machine, quiet.complaints(), targets, made.figures)
 
 
 def _compared(record: Record, console: Console) -> int:
@@ -86,10 +93,16 @@ def _compared(record: Record, console: Console) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--quick", action="store_true", help="P1, P2, P8 and some of P7 in short, beside what was last recorded")
+    parser.add_argument(
+        "--quick", action="store_true", help="P1, P2, P8 and some of P7 in short, beside what was last recorded"
+    )
     parser.add_argument("--only", nargs="*", choices=GROUPS, help="P1 P2 …; P8 comes with P1")
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--times", type=int, help="repetitions")
+    parser.add_argument(
+        "--crowds", nargs=2, type=Path, default=(), metavar=("SMALL", "LARGE"),
+        help="measure P5, too, on these two (python -m tests.bench.crowd); without them it is as last recorded",
+    )  # fmt: skip
     return parser.parse_args()
 
 

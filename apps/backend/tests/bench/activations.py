@@ -78,11 +78,11 @@ async def processes(stage: Stage, pace: Pace, between: Between) -> Measured:
                 ]
                 with stage.queue_held():
                     read = await load(
-                        server.shop.url, "look", "/api/esims/{id}", *esims,
+                        server.shop.url, "/api/esims/{id}", *esims,
                         clients=CLIENTS, seconds=pace.seconds, key=stage.site.secret,
                     )  # fmt: skip
                 found.setdefault((workers, "reads"), []).append(checked(read))
-    note = "load, provider and PostgreSQL share the cores with them" if (os.cpu_count() or 1) < 8 else ""  # noqa: PLR2004
+    note = "load, provider and PostgreSQL share the cores with them" if (os.cpu_count() or 1) < 8 else ""
     made = Measured()
     for what in ("activations", "reads"):
         one, two = ([done.per_second for done in found[number, what]] for number in (1, 2))

@@ -24,7 +24,7 @@ async def answers(stage: Stage, pace: Pace, between: Between) -> Measured:
     esims = [stage.ask("SELECT id FROM esim_profiles WHERE order_id = %s", order) for order in (orders[0], orders[-1])]
     asked: dict[str, tuple[object, ...]] = {
         "repeat activation": ("repeat", orders[0], orders[-1]),
-        "read": ("look", "/api/esims/{id}", *esims),
+        "read": ("/api/esims/{id}", *esims),
     }
     yard: list[tuple[Load, Cost]] = []
     ours: dict[str, list[tuple[Load, Cost]]] = {kind: [] for kind in _KINDS}
@@ -37,12 +37,12 @@ async def answers(stage: Stage, pace: Pace, between: Between) -> Measured:
         await stage.empty_queue()
         for kind in _KINDS:
             await load(server.shop.url, *asked[kind], clients=CLIENTS, seconds=pace.warm_s, key=stage.site.secret)
-        await load(hello, "look", "/", clients=CLIENTS, seconds=pace.warm_s)
+        await load(hello, "/", clients=CLIENTS, seconds=pace.warm_s)
         for _ in range(pace.repetitions):
             for kind in _KINDS:
                 between()
                 async with cost_of({"hello": hello_pid}) as cost:
-                    said = await load(hello, "look", "/", clients=CLIENTS, seconds=pace.seconds)
+                    said = await load(hello, "/", clients=CLIENTS, seconds=pace.seconds)
                 yard.append((checked(said), cost))
                 async with cost_of(families) as cost:
                     done = await load(
@@ -55,7 +55,11 @@ async def answers(stage: Stage, pace: Pace, between: Between) -> Measured:
 
 def _told(yard: list[tuple[Load, Cost]], ours: dict[str, list[tuple[Load, Cost]]]) -> Measured:
     busy = [cost.cpu_s["hello"] / cost.seconds for _, cost in yard]
-    note = "" if min(busy) >= _BUSY else f"hello's process was busy for {min(busy):.0%} of the time: something else held it up"
+    note = (
+        ""
+        if min(busy) >= _BUSY
+        else f"hello's process was busy for {min(busy):.0%} of the time: something else held it up"
+    )
     made = Measured()
     for nth, kind in enumerate(_KINDS):
         hellos = [done.per_second for done, _ in yard[nth :: len(_KINDS)]]
@@ -95,7 +99,7 @@ async def _hello(stage: Stage) -> AsyncIterator[tuple[str, int]]:
         assert process.returncode is None, "hello didn't start"
         try:
             async with stage.site.http.get(url) as reply:
-                return reply.status == 200  # noqa: PLR2004
+                return reply.status == 200
         except OSError:
             return False
 

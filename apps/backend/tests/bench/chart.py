@@ -32,10 +32,14 @@ def _at(share: float) -> float:
     return _NAMES + min(max(share, 0.0), _MOST) / _MOST * _BARS
 
 
-def _row(pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, top: int, target: Target) -> None:
+def _row(
+    pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, top: int, target: Target
+) -> None:
     middle = top + _ROW // 2
     pen.text((16, middle), f"{target.key}  {target.figure.name}", _INK, font, anchor="lm")
-    pen.rectangle((_NAMES, top + 8, max(_at(target.share), _NAMES + 1), top + _ROW - 8), _MET if target.is_met else _MISSED)
+    pen.rectangle(
+        (_NAMES, top + 8, max(_at(target.share), _NAMES + 1), top + _ROW - 8), _MET if target.is_met else _MISSED
+    )
     ends = sorted(_at(_share(target, value)) for value in (target.figure.low, target.figure.high))
     pen.line((ends[0], middle, ends[1], middle), _FAINT, 3)
     sign = "≥" if target.is_least else "≤"

@@ -23,8 +23,8 @@ def worse(now: Record, then: Record) -> Iterator[str]:
         if _is_worse(target, earlier):
             yield (
                 f"{target.key}, {target.figure.name}: {number(target.figure.median)} "
-                f"({number(target.figure.low)}–{number(target.figure.high)}), was {number(earlier.figure.median)} "
-                f"({number(earlier.figure.low)}–{number(earlier.figure.high)}) with {then.commit}"
+                f"({number(target.figure.low)} to {number(target.figure.high)}), was {number(earlier.figure.median)} "
+                f"({number(earlier.figure.low)} to {number(earlier.figure.high)}) with {then.commit}"
             )
 
 

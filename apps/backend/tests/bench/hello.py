@@ -12,7 +12,11 @@ from typing import Any
 
 from app import server
 
-_HEAD = {"type": "http.response.start", "status": 200, "headers": [(b"content-type", b"text/plain"), (b"content-length", b"5")]}
+_HEAD = {
+    "type": "http.response.start",
+    "status": 200,
+    "headers": [(b"content-type", b"text/plain"), (b"content-length", b"5")],
+}
 _BODY = {"type": "http.response.body", "body": b"hello"}
 
 
@@ -30,7 +34,9 @@ class _Hello:
     """In place of what `app.main.create_app` gives."""
 
     def __init__(self, _settings: object) -> None:
-        self.app = SimpleNamespace(state=SimpleNamespace(has_given_up=False), router=SimpleNamespace(lifespan_context=_open))
+        self.app = SimpleNamespace(
+            state=SimpleNamespace(has_given_up=False), router=SimpleNamespace(lifespan_context=_open)
+        )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         await hello(scope, receive, send)

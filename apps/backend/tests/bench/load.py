@@ -58,7 +58,7 @@ async def load(
         RuntimeError: wrk couldn't.
     """
     process = await asyncio.create_subprocess_exec(
-        the_command("wrk"), "--threads=1", f"--connections={clients}", f"--duration={max(1, round(seconds))}s",
+        the_command("wrk", "bench"), "--threads=1", f"--connections={clients}", f"--duration={max(1, round(seconds))}s",
         f"--timeout={_TIMEOUT_S}s", f"--script={_SCRIPT}", url, "--", *map(str, asked),
         env=dict(os.environ) | {"BENCH_KEY": key}, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
@@ -67,7 +67,9 @@ async def load(
     if ending is not None:
         ending.cancel()
     if process.returncode != 0:
-        raise RuntimeError(f"wrk ended with {process.returncode}: {(said + complaints).decode(errors='replace')[-500:]}")
+        raise RuntimeError(
+            f"wrk ended with {process.returncode}: {(said + complaints).decode(errors='replace')[-500:]}"
+        )
     return read_wrk(said.decode())
 
 

@@ -14,7 +14,17 @@ from app.postgres.lease import find_bin_dir
 from tests.bench.cost import cpu_of
 from tests.system_packages import the_command
 
-_PACKAGES = ("uvicorn", "uvloop", "httptools", "fastapi", "starlette", "sqlalchemy", "psycopg", "aiohttp", "procrastinate")
+_PACKAGES = (
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "fastapi",
+    "starlette",
+    "sqlalchemy",
+    "psycopg",
+    "aiohttp",
+    "procrastinate",
+)
 _TURNS = 600_000
 _SPREAD = 0.15
 _OTHERS = 0.10
@@ -23,7 +33,7 @@ _OTHERS = 0.10
 async def describe(file_system: str) -> dict[str, str]:
     """Never a host's name or a path: the page is public."""
     postgres = await _said(str(find_bin_dir() / "postgres"), "--version")
-    wrk = await _said(the_command("wrk"), "--version")
+    wrk = await _said(the_command("wrk", "bench"), "--version")
     found = re.search(r"wrk \S+", wrk)
     return {
         "processor": _processor(),

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import structlog
 
-from app.logs import configure_logging
 from app.settings import Settings
 from tests.api.serving import Shop, served
 from tests.bench.pgbench import Numbers, Script, script_of
@@ -12,7 +11,7 @@ from tests.bench.shop import Stage
 from tests.bench.statements import Statement, overheard, without_background
 
 STATEMENTS = {"activation": 13, "repeat activation": 3, "read": 2}
-"""What each request may ask of the database, BEGIN and COMMIT among it. tests/test_bench_guard.py holds the same for more of them."""
+"""What each request may ask of the database, BEGIN and COMMIT among it. tests/api/test_statements.py holds more."""
 
 _ORDERS = 3
 """Activated one after the other: the last one also asks whether the database knows the one before, as all but the first do."""
@@ -40,7 +39,7 @@ async def overhear(stage: Stage) -> Overheard:
     earlier = structlog.get_config()
     told: dict[str, list[Statement]] = {}
     with (stage.folder / "overheard.log").open("w") as log:
-        configure_logging(json=True, stream=log)
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(log))
         with overheard(stage.database_url) as heard, without_background(), served(settings) as server:
             bearer = {"Authorization": f"Bearer {stage.site.secret}"}
             shop = Shop(server.url, stage.site.db, stage.site.http, bearer, stage.site.key_id)

@@ -1,8 +1,8 @@
 """
 The yardstick of activations: PostgreSQL's own pgbench, with the statements of the same two transactions.
 
-What an activation executes is overheard from the server (`statements.py`) and made into a script: each parameter that is its order's,
-its eSIM's or its attempt's number is computed, fingerprints are made unique, and all else stays as it was. So it is as current as the code.
+What an activation executes is overheard from the server (`statements.py`) and made into a script: each parameter that is the number
+of its order, eSIM or attempt is computed, fingerprints are made unique, and all else stays as it was. It is as current as the code.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ EXPECTED = (
     ("SELECT orders FOR UPDATE", "SELECT provider_states", "WITH audit_log"),
     ("SELECT esim_profiles FOR UPDATE", "UPDATE esim_profiles", "WITH audit_log", "SELECT procrastinate_defer_jobs_v1"),
 )
-"""The two transactions of an activation. Whoever changes them changes this, and sees to it that the script still is the same work."""
+"""The two transactions of an activation. Whoever changes them changes this, and looks at the script."""
 
 QUEUE = "bench.yardstick"
 """Where the yardstick's jobs lie: no worker looks into it."""
@@ -97,8 +97,8 @@ class _Writer:
         return _PLACEHOLDER.sub(lambda found: values[int(found[1]) - 1], text)
 
     def _value(self, value: str | None) -> str:
-        if value is None:
-            return "NULL"
+        if not value:
+            return "NULL" if value is None else "''"  # pgbench has no empty variables
         if value in self._variables:
             return self._variables[value]
         if _FINGERPRINT.fullmatch(value):
@@ -108,7 +108,11 @@ class _Writer:
             return self._constant(QUEUE)
         if self._number.search(value) and not value.startswith("\\x"):
             parts = self._number.split(value)
-            shown = [f"{self._variables[part]}::text" if nth % 2 else self._constant(part) + "::text" for nth, part in enumerate(parts)]
+            shown = [
+                f"{self._variables[part] if nth % 2 else self._constant(part)}::text"
+                for nth, part in enumerate(parts)
+                if part
+            ]
             return f"({' || '.join(shown)})"
         return self._constant(value)
 
@@ -126,7 +130,9 @@ class Yardstick:
     per_second: float
 
 
-async def run_pgbench(database_url: str, script: Script, folder: Path, *, first: int, clients: int, seconds: float) -> Yardstick:
+async def run_pgbench(
+    database_url: str, script: Script, folder: Path, *, first: int, clients: int, seconds: float
+) -> Yardstick:
     """
     As many activations as go, without a provider between the two transactions; pgbench asks as our driver does (`-M extended`).
 

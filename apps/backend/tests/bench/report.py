@@ -26,7 +26,7 @@ def _value(figure: Figure) -> str:
 
 
 def _spread(figure: Figure) -> str:
-    return "" if len(figure.values) == 1 else f"{number(figure.low)}–{number(figure.high)}"
+    return "" if len(figure.values) == 1 else f"{number(figure.low)} to {number(figure.high)}"
 
 
 def _bound(target: Target) -> str:
@@ -39,15 +39,17 @@ def _result(target: Target) -> str:
 
 def show(record: Record, console: Console) -> None:
     """Ratios first, absolute figures after."""
-    targets = Table("", "what", "target", "median", "min–max", "", title="Targets")
+    targets = Table("", "what", "target", "median", "min to max", "", title="Targets")
     for target in record.targets:
         style = "green" if target.is_met else "red"
         result = f"[{style}]{_result(target)}[/]"
-        targets.add_row(target.key, target.figure.name, _bound(target), _value(target.figure), _spread(target.figure), result)
+        targets.add_row(
+            target.key, target.figure.name, _bound(target), _value(target.figure), _spread(target.figure), result
+        )
     console.print(targets)
     for note in _notes(record):
         console.print(note, markup=False)
-    figures = Table("what", "median", "min–max", title="Figures")
+    figures = Table("what", "median", "min to max", title="Figures")
     for figure in record.figures:
         figures.add_row(figure.name, _value(figure), _spread(figure))
     console.print(figures)
@@ -66,12 +68,19 @@ def markdown(record: Record) -> str:
     lines = [f"Measured on {record.at} with the code of {record.commit}."]
     if record.noise:
         lines += ["", f"**{NOISY}:** {'; '.join(record.noise)}."]
-    lines += ["", "| | what | target | median | min–max | |", "|---|---|---|---|---|---|"]
+    lines += ["", "| | what | target | median | min to max | |", "|---|---|---|---|---|---|"]
     for target in record.targets:
-        cells = (target.key, target.figure.name, _bound(target), _value(target.figure), _spread(target.figure), _result(target))
+        cells = (
+            target.key,
+            target.figure.name,
+            _bound(target),
+            _value(target.figure),
+            _spread(target.figure),
+            _result(target),
+        )
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *(f"- {note}" for note in _notes(record))]
-    lines += ["", "| what | median | min–max |", "|---|---|---|"]
+    lines += ["", "| what | median | min to max |", "|---|---|---|"]
     lines += [f"| {figure.name} | {_value(figure)} | {_spread(figure)} |" for figure in record.figures]
     machine = ", ".join(f"{name} {value}" for name, value in record.machine.items())
     lines += ["", f"On: {machine}."]

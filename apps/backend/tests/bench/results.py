@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Self
 
 from app.settings import BACKEND_DIR
 
@@ -74,7 +74,7 @@ class Measured:
     targets: list[Target] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
 
-    def __iadd__(self, other: "Measured") -> "Measured":
+    def __iadd__(self, other: Self) -> Self:
         self.targets += other.targets
         self.figures += other.figures
         return self

@@ -1,5 +1,6 @@
 """
-The stage of the measurements: a PostgreSQL of its own on a real disk, as safe as it comes; a provider with a fixed latency; `tribi serve`.
+The stage of the measurements: a PostgreSQL of its own on a real disk, as safe as it comes; a provider with a fixed latency;
+`tribi serve`.
 """
 
 import asyncio
@@ -170,22 +171,38 @@ class Stage:
                 connection.execute(whole.encode())
 
 
+@contextmanager
+def _a_folder() -> Iterator[Path]:
+    """Not where all temporary files lie, which often is in memory."""
+    place = os.environ.get("TMPDIR") or ("/var/tmp" if Path("/var/tmp").is_dir() else None)  # noqa: S108 - a random name in it
+    with tempfile.TemporaryDirectory(prefix="tribi-bench-", dir=place, ignore_cleanup_errors=True) as name:
+        folder = Path(name).resolve()
+        if file_system_of(folder) in _IN_MEMORY:
+            raise NotOnDisk(
+                f"{folder.parent} lies in memory, where a commit costs nothing: set TMPDIR to a folder on a disk"
+            )
+        folder.chmod(0o711)  # root's database server is another user's
+        yield folder
+
+
 @asynccontextmanager
 async def a_stage() -> AsyncIterator[Stage]:
     """
     Raises:
         NotOnDisk: set TMPDIR to a folder on a disk.
     """
-    place = os.environ.get("TMPDIR") or ("/var/tmp" if Path("/var/tmp").is_dir() else None)  # noqa: S108 - on a disk, unlike /tmp
-    with tempfile.TemporaryDirectory(prefix="tribi-bench-", dir=place, ignore_cleanup_errors=True) as name:
-        folder = Path(name).resolve()
-        if file_system_of(folder) in _IN_MEMORY:
-            raise NotOnDisk(f"{folder.parent} lies in memory, where a commit costs nothing: set TMPDIR to a folder on a disk")
-        folder.chmod(0o711)  # root's database server is another user's
-        with hold(folder / "postgres") as server:
-            schema.migrate(server.url)
-            async with a_site(folder, server.url, "--no-fsync", "--latency-s", str(LATENCY_S)) as site:
-                yield await _built(folder, site, server.url)
+    with _a_folder() as folder:
+        postgres_pid = None
+        try:
+            with hold(folder / "postgres") as server:
+                schema.migrate(server.url)
+                async with a_site(folder, server.url, "--no-fsync", "--latency-s", str(LATENCY_S)) as site:
+                    stage = await _built(folder, site, server.url)
+                    postgres_pid = stage.postgres_pid
+                    yield stage
+        finally:
+            if postgres_pid is not None:  # it ends after its last client has gone, and its folder can't go before
+                await until(lambda: not psutil.pid_exists(postgres_pid))
 
 
 async def _built(folder: Path, site: Installation, url: str) -> Stage:

@@ -68,7 +68,8 @@ def overheard(database_url: str) -> Iterator[list[Statement]]:
     The server tells its clients what it executes (`client_min_messages=log`): a superuser's setting, of this database alone.
     """
     name = str(conninfo_to_dict(database_url)["dbname"])
-    with psycopg.connect(database_url, autocommit=True) as connection:
+    # By way of another database: a pooler would keep the session for later, and it has the settings of its beginning.
+    with psycopg.connect(database_url, dbname="postgres", autocommit=True) as connection:
         for setting, value in (("log_statement", "all"), ("client_min_messages", "log")):
             connection.execute(
                 sql.SQL("ALTER DATABASE {} SET {} = {}").format(
@@ -95,7 +96,7 @@ def overheard(database_url: str) -> Iterator[list[Statement]]:
         with patch.object(psycopg.AsyncConnection, "connect", listening):
             yield heard
     finally:
-        with psycopg.connect(database_url, autocommit=True) as connection:
+        with psycopg.connect(database_url, dbname="postgres", autocommit=True) as connection:
             connection.execute(sql.SQL("ALTER DATABASE {} RESET ALL").format(sql.Identifier(name)))
 
 

@@ -87,7 +87,9 @@ async def _crowds(
                 orders = await stage.stock(number)
                 over = asyncio.Event()
                 asking = asyncio.create_task(
-                    load(server.shop.url, "paced", _READ_EACH_MS, _PLANS, clients=_READERS, seconds=_WITHIN_S, stop=over)
+                    load(
+                        server.shop.url, "paced", _READ_EACH_MS, _PLANS, clients=_READERS, seconds=_WITHIN_S, stop=over
+                    )
                 )
                 async with peak_of(server.pid) as peak:
                     bought = await load(
@@ -107,6 +109,8 @@ def _allow_descriptors(number: int) -> None:
     wanted = number * _DESCRIPTORS_EACH + _DESCRIPTORS_BESIDES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise TooFewDescriptors(f"{number:,} clients need {wanted:,} descriptors, and {hard:,} are allowed: ulimit -n {wanted}")
+        raise TooFewDescriptors(
+            f"{number:,} clients need {wanted:,} descriptors, and {hard:,} are allowed: ulimit -n {wanted}"
+        )
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -78,9 +78,9 @@ def seed_of_batch(seed: int, first: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{first}".encode()).digest()[:6])
 
 
-def commit() -> str:
-    """The present one, marked where the tree holds other changes than the runs' own."""
-    without = [f":(exclude,top){path.relative_to(ROOT)}" for path in _WRITTEN_BY_RUNS]
+def commit(written: Sequence[Path] = _WRITTEN_BY_RUNS) -> str:
+    """The present one, marked where the tree holds other changes than the runs' own: those of the files that they write."""
+    without = [f":(exclude,top){path.relative_to(ROOT)}" for path in written]
     changes = _git("status", "--porcelain", "--", ":/", *without)
     return _git("rev-parse", "--short=10", "HEAD") + (DIRTY if changes else "")
 
