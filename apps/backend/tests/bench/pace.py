@@ -20,4 +20,4 @@ class Pace:
 
 
 FULL = Pace(repetitions=3, seconds=8, warm_s=3, try_s=3)
-QUICK = Pace(repetitions=3, seconds=3, warm_s=1, try_s=1)
+QUICK = Pace(repetitions=3, seconds=2, warm_s=1, try_s=1)

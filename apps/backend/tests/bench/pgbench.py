@@ -91,7 +91,9 @@ class _Writer:
         self._fingerprints = 0
 
     def written(self, statement: Statement) -> str:
-        values = [self._value(value) for value in statement.parameters]
+        is_job = "procrastinate_defer" in statement.text
+        given = [QUEUE if is_job and value == Job.ESIM_PROVISIONED else value for value in statement.parameters]
+        values = [self._value(value) for value in given]
         # One line: a line break would end pgbench's command where \gset follows.
         text = " ".join(statement.text.split())
         return _PLACEHOLDER.sub(lambda found: values[int(found[1]) - 1], text)
@@ -104,8 +106,6 @@ class _Writer:
         if _FINGERPRINT.fullmatch(value):
             self._fingerprints += 1
             return f"decode(md5('{self._fingerprints}/' || :order_id::text), 'hex')"
-        if value == Job.ESIM_PROVISIONED.value:
-            return self._constant(QUEUE)
         if self._number.search(value) and not value.startswith("\\x"):
             parts = self._number.split(value)
             shown = [
