@@ -56,7 +56,7 @@ def qr_png(text: str, *, scale: int = MIN_SCALE, label: str | None = None) -> by
     width = len(rows[0]) * scale
     lines = b"".join((b"\0" + _packed(row, scale)) * scale for row in rows)  # 0: no filter (PNG section 9.2)
     header = struct.pack(">IIBBBBB", width, len(rows) * scale, 1, 0, 0, 0, 0)  # 1 bit, greyscale, not interlaced
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines, 9)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
 
 
