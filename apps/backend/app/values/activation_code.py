@@ -23,6 +23,7 @@ _USABLE = re.compile(r"(?:LPA:)?(1\$.*[^$\s].*)", re.IGNORECASE | re.DOTALL)
 _LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 # The last label holds a letter, so that an IPv4 address is no host name (RFC 1123 section 2.1).
 _HOST_NAME = re.compile(rf"(?:{_LABEL}\.)+(?=[0-9-]*[A-Za-z]){_LABEL}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MATCHING_ID = re.compile(r"[0-9A-Za-z-]*")
 _ARC = r"(?:0|[1-9][0-9]*)"
 _OID = re.compile(rf"(?:[01]\.(?:[0-9]|[1-3][0-9])|2\.{_ARC})(?:\.{_ARC})*")  # X.660: under 0 and 1 at most 39
@@ -117,7 +118,8 @@ class ActivationCode:
     @property
     def manual(self) -> str:
         """For entering by hand: without prefix and surrounding white space, otherwise as received."""
-        return re.sub(r"\ALPA:", "", self.text.strip(), flags=re.IGNORECASE)
+        text = self.text.strip()
+        return text[4:] if text[:4].upper() == "LPA:" else text
 
     @property
     def lpa(self) -> str:
@@ -147,4 +149,4 @@ def is_host_name(text: str) -> bool:
 
 
 def _has_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    return _SURROGATE.search(text) is not None

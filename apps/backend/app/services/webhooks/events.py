@@ -26,6 +26,7 @@ ProfileState = Literal["released", "downloaded", "installed", "enabled", "disabl
 Threshold = Literal["data_50", "data_80", "data_100", "expires_24h"]
 PlanState = Literal["not_started", "active", "depleted", "expired", "terminated"]
 
+_AS_JSON = TypeAdapter(dict[str, Any])
 _NOT_TOLD = "Null where the provider doesn't tell."
 _When = Annotated[datetime, Field(description="By the provider's clock.", examples=["2026-11-23T12:00:00.000Z"])]
 
@@ -44,7 +45,7 @@ class News:
     def data(self) -> dict[str, Any]:
         """The payload's `data`."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
-        dumped: dict[str, Any] = TypeAdapter(dict[str, Any]).dump_python(values, mode="json")
+        dumped: dict[str, Any] = _AS_JSON.dump_python(values, mode="json")
         return dumped
 
 
