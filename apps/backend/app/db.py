@@ -13,12 +13,15 @@ from typing import Any
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import MetaData
 
 from app.errors import DatabaseUnavailable
@@ -28,6 +31,7 @@ GATE_TIMEOUT_S = 30
 """When no connection has come free for so long, units of work that queue for one are told that the database is away."""
 
 _STORE_AGAIN_AFTER_S = 1
+_DRIVER = "driver"
 
 
 class Base(DeclarativeBase):
@@ -60,11 +64,17 @@ class Database:
             max_overflow=0,
             pool_pre_ping=False,  # a round trip a unit of work; a dead connection is seen by its first statement instead
             pool_recycle=1800,
-            hide_parameters=True,  # values never reach an error's text; see _leave_out_details, too
+            hide_parameters=True,  # values never reach an error's text; see `tidy`, too
+            # Transactions begin and end in `begin`. SQLAlchemy's own way costs as much as three statements of an activation:
+            # it switches each connection to autocommit and back for each single statement, and rolls back what has ended.
+            isolation_level="AUTOCOMMIT",
+            skip_autocommit_rollback=True,
+            pool_reset_on_return=None,
+            use_native_hstore=False,  # there is none, and looking for it is a transaction for each new connection
             connect_args=connect_arguments(self.url, "tribi") | {"async_creator_fn": _connect},
         )
-        event.listen(self._engine.sync_engine, "handle_error", _leave_out_details)
-        self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        event.listen(self._engine.sync_engine, "handle_error", _on_error)
+        event.listen(self._engine.sync_engine, "connect", _on_connect)
         self._gate = Gate(pool_size)
 
     @asynccontextmanager
@@ -79,25 +89,42 @@ class Database:
             DatabaseUnavailable: the connection could not be had or was lost, or took longer; when that was at the commit,
                 whether it took place is not known.
         """
-        async with self._unit(within_s) as _, self._engine.begin() as connection:
-            yield connection
+        async with self._unit(within_s) as connection:
+            driver = driver_of(connection)
+            await driver.execute("BEGIN")
+            try:
+                yield connection
+            except BaseException:
+                if not connection.invalidated:
+                    await driver.rollback()
+                raise
+            if driver.info.transaction_status is TransactionStatus.INERROR:
+                await driver.rollback()
+                raise RuntimeError("an error within the transaction was passed over: PostgreSQL commits nothing of it")
+            await driver.commit()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[AsyncConnection, None]:
         """Single statements in autocommit, which saves the round trips of BEGIN and COMMIT. Raises as `begin`."""
-        async with self._unit() as _, self._reading.connect() as connection:
+        async with self._unit() as connection:
             yield connection
 
     @asynccontextmanager
-    async def _unit(self, within_s: float | None = None) -> AsyncGenerator[None, None]:
+    async def _unit(self, within_s: float | None = None) -> AsyncGenerator[AsyncConnection, None]:
         try:
             place = await self._gate.enter(stuck_after_s=GATE_TIMEOUT_S)
         except TimeoutError as error:
             raise DatabaseUnavailable("no database connection came free in time") from error
         limit = asyncio.timeout(within_s)
         try:
-            async with limit:
-                yield
+            async with limit, self._engine.connect() as connection:
+                try:
+                    yield connection
+                except psycopg.Error as error:  # of a transaction's own statements
+                    raise await as_sqlalchemy_raises(connection, error) from error
+                finally:
+                    if not connection.invalidated and not _is_idle(driver_of(connection)):
+                        await connection.invalidate()  # cut short in the middle of a statement or a transaction
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -113,6 +140,30 @@ class Database:
 
     async def close(self) -> None:
         await self._engine.dispose()
+
+
+def driver_of(connection: AsyncConnection) -> psycopg.AsyncConnection[Any]:
+    """psycopg's connection beneath SQLAlchemy's."""
+    driver: psycopg.AsyncConnection[Any] = connection.info[_DRIVER]
+    return driver
+
+
+def _is_idle(driver: psycopg.AsyncConnection[Any]) -> bool:
+    return driver.info.transaction_status is TransactionStatus.IDLE
+
+
+async def as_sqlalchemy_raises(connection: AsyncConnection, error: psycopg.Error) -> DBAPIError:
+    """The error that SQLAlchemy would have raised, had it run the statement. A connection that is lost goes."""
+    wrapped = DBAPIError.instance(None, None, error, psycopg.Error, hide_parameters=True, dialect=connection.dialect)
+    assert isinstance(wrapped, DBAPIError)  # noqa: S101 - what psycopg raises is one of its errors
+    if not connection.invalidated:
+        wrapped.connection_invalidated = tidy(error, wrapped) or driver_of(connection).closed
+        if wrapped.connection_invalidated:
+            # What SQLAlchemy does: the others of its age are lost, too, and are made anew before anybody is given one.
+            pool, lost = connection.engine.sync_engine.pool, await connection.get_raw_connection()
+            pool._invalidate(lost, error, _checkin=False)  # noqa: SLF001 - there is no public way
+            await connection.invalidate(error)
+    return wrapped
 
 
 def libpq_url(url: str) -> str:
@@ -154,15 +205,30 @@ def reason_of(error: Exception) -> str:
     return f"{type(original).__name__}: {str(original).splitlines()[0] if str(original) else 'no message'}"
 
 
-def _leave_out_details(context: ExceptionContext) -> None:
-    """PostgreSQL's DETAIL repeats the row, names and addresses included. An error's text goes without; its `diag` has it still."""
+def _on_connect(connection: DBAPIConnection, record: ConnectionPoolEntry) -> None:
+    record.info[_DRIVER] = connection.driver_connection
+
+
+def _on_error(context: ExceptionContext) -> None:
     error, wrapped = context.original_exception, context.sqlalchemy_exception
-    if isinstance(error, ReadOnlySqlTransaction):
-        # A primary that has become a standby, or a full disk: away, and not to be kept in the pool.
-        context.is_disconnect = True
-    if isinstance(error, psycopg.Error) and wrapped is not None:
-        error.args = (str(error).partition("\n")[0],)
+    if isinstance(error, psycopg.Error):
+        context.is_disconnect |= tidy(error, wrapped)
+
+
+def tidy(error: psycopg.Error, wrapped: Exception | None) -> bool:
+    """
+    PostgreSQL's DETAIL repeats the row, names and addresses included. An error's text goes without; its `diag` has it still.
+
+    Args:
+        wrapped: what SQLAlchemy makes of it.
+
+    Returns:
+        Whether its connection may not be kept in the pool: a primary that has become a standby, or a full disk, is as good as away.
+    """
+    error.args = (str(error).partition("\n")[0],)
+    if wrapped is not None:
         wrapped.args = (reason_of(wrapped),)
+    return isinstance(error, ReadOnlySqlTransaction)
 
 
 async def until_stored(store: Callable[[], Awaitable[None]], within_s: float) -> None:

@@ -81,6 +81,7 @@ def create_app(settings: Settings | None = None) -> Shell:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for router in (
+        esims.plain,
         esims.router,
         orders.router,
         plans.router,

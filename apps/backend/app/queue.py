@@ -5,8 +5,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from psycopg.pq import TransactionStatus
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.db import Database, driver_of
+from app.direct import Direct
 
 EARLIER_QUEUE = "tribi"
 """Where releases up to this one put every job. Some may still lie there: a job is tried for 26 hours."""
@@ -20,6 +24,8 @@ STALLED_AFTER_S = 30
 LONGEST_JOB_S = 300
 """What has been under way for longer is over: its worker lives, and found no database when it wanted to say how it had ended."""
 
+
+FINISHED_KEPT_DAYS = 7
 
 OVERDUE_AFTER_S = 300
 """A job that has been due for so long, and that nobody has begun, is late."""
@@ -39,9 +45,11 @@ class Job(StrEnum):
 
 
 # procrastinate's own SQL function, called on our connection: one round trip, and the job commits with the act.
-_ENQUEUE = text(
-    "SELECT procrastinate_defer_jobs_v1("
-    "ARRAY[ROW(:queue, :task, 0, NULL, NULL, CAST(:args AS jsonb), NULL)::procrastinate_job_to_defer_v1])"
+_ENQUEUE = Direct(
+    text(
+        "SELECT procrastinate_defer_jobs_v1("
+        "ARRAY[ROW(:queue, :task, 0, NULL, NULL, CAST(:args AS jsonb), NULL)::procrastinate_job_to_defer_v1])"
+    )
 )
 
 
@@ -55,6 +63,16 @@ _PUT_BACK = text(
     " AND event.type = 'started' AND event.at > now() - make_interval(secs => :longest_job_s)"
     ") FOR UPDATE OF job SKIP LOCKED) stalled"
 )
+
+
+# The oldest first: numbers are in the order of time, and what was given up, which stays, is passed over.
+_FORGET_FINISHED = text(
+    "DELETE FROM procrastinate_jobs job WHERE id = ANY (ARRAY("
+    "SELECT id FROM procrastinate_jobs WHERE status = 'succeeded' ORDER BY id LIMIT :batch"
+    ")) AND NOT EXISTS (SELECT FROM procrastinate_events event WHERE event.job_id = job.id"
+    " AND event.at > now() - make_interval(days => :kept_days))"
+)
+_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +123,9 @@ async def enqueue(connection: AsyncConnection, job: Job, **args: Any) -> None:  
     Raises:
         RuntimeError: the connection is in no transaction, so the job would be there whatever becomes of the act.
     """
-    driver = (await connection.get_raw_connection()).driver_connection
-    if driver is None or driver.autocommit:
+    if driver_of(connection).info.transaction_status is TransactionStatus.IDLE:
         raise RuntimeError(f"{job.value}: a job is enqueued in the transaction of the act that it follows")
-    await connection.execute(_ENQUEUE, {"queue": job.value, "task": job.value, "args": json.dumps(args)})
+    await _ENQUEUE.run(connection, {"queue": job.value, "task": job.value, "args": json.dumps(args)})
 
 
 async def put_back_stalled(connection: AsyncConnection) -> list[PutBack]:
@@ -118,3 +135,15 @@ async def put_back_stalled(connection: AsyncConnection) -> list[PutBack]:
     """
     rows = await connection.execute(_PUT_BACK, {"stalled_after_s": STALLED_AFTER_S, "longest_job_s": LONGEST_JOB_S})
     return [PutBack(row.id, row.task_name) for row in rows]
+
+
+async def forget_finished_jobs(db: Database) -> None:
+    """
+    Jobs that were done more than FINISHED_KEPT_DAYS ago, a thousand at a time. (procrastinate's own way joins and sorts all jobs
+    with all of their events.)
+    """
+    while True:
+        async with db.begin() as connection:
+            asked = {"batch": _BATCH, "kept_days": FINISHED_KEPT_DAYS}
+            if not (await connection.execute(_FORGET_FINISHED, asked)).rowcount:
+                return

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from sqlalchemy import event
+import psycopg
+import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from app.db import Database
 
@@ -12,13 +15,16 @@ from app.db import Database
 def statements(db: Database) -> Iterator[list[str]]:
     """Those that it is sent from here on, while the block lasts; transactions' own (BEGIN, COMMIT) aren't among them."""
     seen: list[str] = []
+    execute = psycopg.AsyncCursor.execute
+    database = conninfo_to_dict(db.url)["dbname"]
 
-    def note(_connection: object, _cursor: object, statement: str, *_: object) -> None:
-        seen.append(statement)
+    async def noted(cursor: psycopg.AsyncCursor[Any], query: Any, *arguments: Any, **named: Any) -> Any:
+        if cursor.connection.info.dbname == database:
+            seen.append(query)
+        return await execute(cursor, query, *arguments, **named)
 
-    engine = db._engine.sync_engine  # noqa: SLF001 - where statements can be counted
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(
+            psycopg.AsyncCursor, "execute", noted
+        )  # where SQLAlchemy's statements come by, and our direct ones
         yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)

@@ -1,6 +1,7 @@
 """The connection to PostgreSQL: the fair gate, transactions, and what is told when the database is away."""
 
 import asyncio
+import contextlib
 import gc
 import socket
 from collections.abc import AsyncIterator, Iterator
@@ -424,3 +425,18 @@ async def test_the_url_is_read_as_libpq_reads_it(database_url: str) -> None:
     async with database.read() as connection:
         assert await connection.scalar(text("SELECT 1")) == 1
     await database.close()
+
+
+async def test_an_error_that_was_passed_over_is_no_commit(one: Database) -> None:
+    """PostgreSQL answers such a COMMIT with ROLLBACK, and psycopg doesn't look."""
+
+    async def go_on() -> None:
+        async with one.begin() as connection:
+            await connection.execute(INSERT_PLAN)
+            with contextlib.suppress(IntegrityError):
+                await connection.execute(INSERT_PLAN)
+
+    with pytest.raises(RuntimeError, match="commits nothing of it"):
+        await go_on()
+    async with one.read() as connection:
+        assert await connection.scalar(text("SELECT count(*) FROM plans WHERE sku = 'sku'")) == 0

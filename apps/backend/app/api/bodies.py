@@ -27,14 +27,23 @@ def json_body(kind: type[Kind]) -> Any:  # noqa: ANN401 - FastAPI's own type for
     """The dependency that reads a request's body; goes with `described_body` in the OpenAPI document."""
 
     async def read(request: Request) -> Kind:
-        value = await _read_json(request)
-        try:
-            return kind.model_validate(value)
-        except ValidationError as error:
-            mistakes = [found | {"loc": ("body", *found["loc"])} for found in error.errors(include_url=False)]
-            raise RequestValidationError(mistakes) from None
+        return await read_body(request, kind)
 
     return Depends(read)
+
+
+async def read_body(request: Request, kind: type[Kind]) -> Kind:
+    """
+    Raises:
+        ValidationFailed: it isn't JSON.
+        RequestValidationError: it isn't what `kind` wants.
+    """
+    value = await _read_json(request)
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        mistakes = [found | {"loc": ("body", *found["loc"])} for found in error.errors(include_url=False)]
+        raise RequestValidationError(mistakes) from None
 
 
 def no_body(otherwise: str) -> Any:  # noqa: ANN401 - as above

@@ -4,11 +4,27 @@ from http import HTTPStatus
 from typing import Annotated, Protocol
 
 from fastapi import APIRouter, Request
+from fastapi.exceptions import RequestValidationError
 from pydantic import Field
 from starlette.responses import Response
 
-from app.api.access import GREATEST_ID, ACaller, AnOffice, EsimsCaller, Id, Office, json_reply
-from app.api.bodies import Body, described_body, json_body, no_body
+from app.api.access import (
+    FOR_A_KEY_OR_SESSION,
+    GREATEST_ID,
+    ACaller,
+    AnOffice,
+    EsimsCaller,
+    Id,
+    Office,
+    PlainRoute,
+    caller_of,
+    described_id,
+    id_in,
+    json_reply,
+    key_in,
+    office_of,
+)
+from app.api.bodies import Body, described_body, no_body, read_body
 from app.api.pages import Cursor, Limit, before_id, cut
 from app.api.problems import TooLarge, documented
 from app.errors import DatabaseUnavailable, NotFound, ProviderPaused, RateLimited, ValidationFailed
@@ -23,13 +39,16 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
 )
+from app.services.esims.by_key import esim_for_key, standing_for_key
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold
 from app.services.esims.esim import Esim, esim_by_id, list_esims
+from app.services.esims.intent import Looked
 from app.services.esims.own import check_own_activation
 from app.services.esims.resend import MOST_A_DAY, NotProvisioned, resend_instructions
 from app.shapes import EsimShape, Page, ResendShape, esim_shape
 
 router = APIRouter(prefix="/api/esims", tags=["esims"])
+plain = APIRouter(prefix="/api/esims", tags=["esims"], route_class=PlainRoute)
 
 _RETRY_AFTER_S = 2
 """When to look again at an activation that is under way."""
@@ -39,7 +58,7 @@ class ActivateIn(Body):
     order_id: int = Field(ge=1, le=GREATEST_ID, examples=[1])
 
 
-@router.post(
+@plain.post(
     "/activate",
     status_code=HTTPStatus.CREATED,
     response_model=EsimShape,
@@ -81,17 +100,42 @@ class ActivateIn(Body):
             DatabaseUnavailable,
         ),
     },
-    openapi_extra=described_body(ActivateIn, {"order_id": 1}),
+    openapi_extra=described_body(ActivateIn, {"order_id": 1}) | FOR_A_KEY_OR_SESSION,
 )
-async def activate(
-    request: Request, caller: EsimsCaller, office: AnOffice, body: Annotated[ActivateIn, json_body(ActivateIn)]
+async def activate(request: Request) -> Response:
+    office = office_of(request)
+    secret = key_in(request, office)
+    try:
+        order_id = (await read_body(request, ActivateIn)).order_id
+    except (RequestValidationError, ValidationFailed):
+        (await caller_of(request, office)).require("esims")  # nobody learns from a 422 what a 401 hides
+        raise
+    if secret is not None:
+        async with office.house.db.read() as connection:
+            key, found = await standing_for_key(connection, office.house.vault, secret, order_id)
+        if isinstance(found, Esim):
+            return _replayed(found, office)
+        return await _activated(request, office, key, order_id, found)
+    caller = await caller_of(request, office)
+    caller.require("esims")
+    if isinstance(caller, SignedIn):
+        await check_own_activation(office.house, caller, order_id)
+    return await _activated(request, office, caller, order_id, None)
+
+
+def _replayed(esim: Esim, office: Office) -> Response:
+    return json_reply(esim_shape(esim, office.base_url), HTTPStatus.OK, {"Idempotent-Replayed": "true"})
+
+
+async def _activated(
+    request: Request, office: Office, caller: Caller, order_id: int, looked: Looked | None
 ) -> Response:
     given = ",".join(request.headers.getlist("prefer"))
     wishes = {wish.partition(";")[0].strip().lower() for wish in given.split(",")}
     respond_async = "respond-async" in wishes
-    if isinstance(caller, SignedIn):
-        await check_own_activation(office.house, caller, body.order_id)
-    activation = await office.activations.activate(body.order_id, actor=caller.actor, respond_async=respond_async)
+    activation = await office.activations.activate(
+        order_id, actor=caller.actor, respond_async=respond_async, looked=looked
+    )
     esim = activation.esim
     shape = esim_shape(esim, office.base_url)
     location = {"Location": f"/api/esims/{esim.id}"}
@@ -100,7 +144,7 @@ async def activate(
         return json_reply(shape, HTTPStatus.ACCEPTED, location | applied | {"Retry-After": str(_RETRY_AFTER_S)})
     if activation.is_first:
         return json_reply(shape, HTTPStatus.CREATED, location)
-    return json_reply(shape, HTTPStatus.OK, {"Idempotent-Replayed": "true"})
+    return _replayed(esim, office)
 
 
 @router.get(
@@ -119,14 +163,27 @@ async def list_all(caller: ACaller, office: AnOffice, limit: Limit = 20, cursor:
     return json_reply(Page[EsimShape](items=items, next_cursor=next_cursor))
 
 
-@router.get(
+@plain.get(
     "/{esim_id:id}",
     response_model=EsimShape,
     summary="Look at an eSIM",
     responses=documented(Unauthenticated, NotFound, ValidationFailed, RateLimited, DatabaseUnavailable),
+    openapi_extra=described_id("esim_id") | FOR_A_KEY_OR_SESSION,
 )
-async def get_esim(caller: ACaller, office: AnOffice, esim_id: Id) -> Response:
-    return json_reply(esim_shape(await _esim(office, caller, esim_id), office.base_url))
+async def get_esim(request: Request) -> Response:
+    office = office_of(request)
+    secret = key_in(request, office)
+    try:
+        esim_id = id_in(request, "esim_id")
+    except RequestValidationError:
+        await caller_of(request, office)  # nobody learns from a 422 what a 401 hides
+        raise
+    if secret is not None:
+        async with office.house.db.read() as connection:
+            esim = await esim_for_key(connection, office.house.vault, secret, esim_id)
+    else:
+        esim = await _esim(office, await caller_of(request, office), esim_id)
+    return json_reply(esim_shape(esim, office.base_url))
 
 
 @router.get(

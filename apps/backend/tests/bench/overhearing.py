@@ -10,7 +10,7 @@ from tests.bench.pgbench import Numbers, Script, script_of
 from tests.bench.shop import Stage
 from tests.bench.statements import Statement, overheard, without_background
 
-STATEMENTS = {"activation": 13, "repeat activation": 3, "read": 2}
+STATEMENTS = {"activation": 12, "repeat activation": 1, "read": 1}
 """What each request may ask of the database, BEGIN and COMMIT among it. tests/api/test_statements.py holds more."""
 
 _ORDERS = 3

@@ -4,11 +4,13 @@ import hashlib
 import secrets
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Row, bindparam, func, insert, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Tag, record
+from app.direct import Direct
 from app.errors import NotFound, TribiError
 from app.models import ServiceKey
 from app.models.accounts import SCOPES
@@ -81,13 +83,15 @@ _LISTED = (
     ServiceKey.last_used_at,
     ServiceKey.revoked_at,
 )
-_BY_HASH = select(
-    ServiceKey.id,
+BY_HASH = select(
+    ServiceKey.id.label("key_id"),
     ServiceKey.scopes,
     or_(ServiceKey.last_used_at.is_(None), ServiceKey.last_used_at < func.now() - text("interval '1 minute'")).label(
         "is_use_unnoted"
     ),
 ).where(ServiceKey.secret_hash == bindparam("secret_hash"), ServiceKey.revoked_at.is_(None))
+"""Takes `asked_with`; a row of it is for `asked_by`. Others put it before what the key asks for, so that it is one question."""
+_BY_HASH = Direct(BY_HASH)
 _NOTE_USE = update(ServiceKey).where(ServiceKey.id == bindparam("key_id")).values(last_used_at=func.now())
 
 
@@ -154,14 +158,33 @@ async def key_of(connection: AsyncConnection, secret: str) -> KeyCaller:
     Raises:
         Unauthenticated: no key that we know, or a revoked one.
     """
+    return await asked_by(connection, await _BY_HASH.one_or_none(connection, asked_with(secret)))
+
+
+def asked_with(secret: str) -> dict[str, bytes]:
+    """
+    The parameters of BY_HASH.
+
+    Raises:
+        Unauthenticated: no key looks like it.
+    """
     if len(secret) > _LONGEST_SECRET or not secret.isascii():
         raise Unauthenticated
-    row = (await connection.execute(_BY_HASH, {"secret_hash": _hash(secret)})).one_or_none()
+    return {"secret_hash": _hash(secret)}
+
+
+async def asked_by(connection: AsyncConnection, row: Any) -> KeyCaller:  # noqa: ANN401 - as `Direct` gives it
+    """
+    The key of a row of BY_HASH; that it was used is noted, once a minute.
+
+    Raises:
+        Unauthenticated: there is no row.
+    """
     if row is None:
         raise Unauthenticated
     if row.is_use_unnoted:
-        await connection.execute(_NOTE_USE, {"key_id": row.id})
-    return KeyCaller(row.id, frozenset(row.scopes))
+        await connection.execute(_NOTE_USE, {"key_id": row.key_id})
+    return KeyCaller(row.key_id, frozenset(row.scopes))
 
 
 def _listing(row: Row[int, str, list[str], datetime, datetime | None, datetime | None]) -> KeyListing:

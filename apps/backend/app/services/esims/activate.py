@@ -39,7 +39,7 @@ from app.services.esims.answer import Result, verdict_on
 from app.services.esims.circuit import Circuit
 from app.services.esims.errors import OutcomeStillUnknown, ProviderBusy, ShuttingDown
 from app.services.esims.esim import Esim, esim_by_order
-from app.services.esims.intent import Intent, UnderWay, declare_intent, look
+from app.services.esims.intent import Intent, Looked, UnderWay, declare_intent, look
 from app.services.esims.keep import keep_answer
 from app.services.esims.replay import can_replay, declare_replay, due_for_replay
 from app.services.esims.spend import CapAlarm, caps_of
@@ -55,8 +55,7 @@ _GOES_ON = (
     "bought: it is kept. Send the request again a little later; nothing is bought twice."
 )
 
-S = TypeVar("S")
-"""How an order stands to which nothing is sent."""
+S = TypeVar("S")  # how an order stands to which nothing is sent
 
 log = structlog.get_logger()
 
@@ -113,13 +112,16 @@ class Activations:
         self._errands: set[asyncio.Task[Any]] = set()
         self._is_closing = False
 
-    async def activate(self, order_id: int, *, actor: str, respond_async: bool = False) -> Activation:
+    async def activate(
+        self, order_id: int, *, actor: str, respond_async: bool = False, looked: Looked | None = None
+    ) -> Activation:
         """
         Activates an order's eSIM, once. Calling again returns the same eSIM and buys nothing.
 
         Args:
             actor: who asks, in the form of `audit_log.actor`.
             respond_async: return as soon as the intent is committed (RFC 7240's `respond-async`).
+            looked: where the caller has looked already how the order stands.
 
         Returns:
             The eSIM; not done where the wait ended before the provider answered: the work goes on.
@@ -133,11 +135,10 @@ class Activations:
         flight = self._flights.get(order_id)
         is_starter = flight is None
         if flight is None:
-            flight = self._depart(order_id, lambda flight: self._fly(order_id, actor, flight))
+            flight = self._depart(order_id, lambda flight: self._fly(order_id, actor, flight, looked))
 
         either: list[asyncio.Future[Any]] = [flight.task, flight.declared]
-        awaited = either if respond_async else either[:1]
-        await asyncio.wait(awaited, timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(either[: 1 + respond_async], timeout=self._wait_s, return_when=asyncio.FIRST_COMPLETED)
         if not flight.declared.done():
             # Its wait for a slot ends now, too: "busy, nothing was sent" is better news than "under way".
             await asyncio.wait(either, timeout=_LAST_CALL_S, return_when=asyncio.FIRST_COMPLETED)
@@ -150,8 +151,8 @@ class Activations:
             raise SupplierOutcomeUnknown(
                 "this server had to end before the activation did: the recovery sweep settles it"
             )
-        activation = flight.task.result()
-        return activation if is_starter else Activation(activation.esim, is_done=activation.is_done)
+        landed = flight.task.result()
+        return landed if is_starter else Activation(landed.esim, is_done=landed.is_done)
 
     async def replay(self, order_id: int, *, actor: str) -> Activation:
         """
@@ -218,10 +219,11 @@ class Activations:
         flight.task.add_done_callback(landed)
         return flight
 
-    async def _fly(self, order_id: int, actor: str, flight: _Flight) -> Activation:
-        async with self._db.read() as connection:
-            standing = await look(connection, order_id)
-        attempted = standing or await self._attempt(
+    async def _fly(self, order_id: int, actor: str, flight: _Flight, looked: Looked | None) -> Activation:
+        if looked is None:
+            async with self._db.read() as connection:
+                looked = await look(connection, order_id)
+        attempted = looked.standing or await self._attempt(
             order_id,
             lambda connection: declare_intent(
                 connection,
@@ -298,9 +300,7 @@ class Activations:
             async with self._db.begin() as connection:
                 intent = await declare(connection)
                 if isinstance(intent, Intent) and not intent.may_send():
-                    raise ProviderBusy(
-                        retry_after_s=1
-                    )  # asleep since: better no intent than one that can't be sent any more
+                    raise ProviderBusy(retry_after_s=1)  # asleep since: better no intent than one that can't be sent
         except DatabaseUnavailable:
             if isinstance(intent, Intent):
                 # Only the commit's acknowledgement may be lost: the attempt may be on file and must not stay open.

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import failpoints, metrics
 from app.audit import RECORD, Tag, entry, record
 from app.db import Database, violated_constraint
+from app.direct import Direct
 from app.failpoints import Point
 from app.models import EsimProfile, ProviderState, ProvisioningAttempt
 from app.queue import Job, enqueue
@@ -112,7 +113,7 @@ _DELIVERED_VALUES = {
     "plan_state": "not_started",
     "updated_at": func.now(),
 }
-_DELIVER_PROFILE = _settling.values(_DELIVERED_VALUES)
+_DELIVER_PROFILE = Direct(_settling.values(_DELIVERED_VALUES))
 _LATE_DELIVERY = (
     update(EsimProfile).where(EsimProfile.id == bindparam("profile_id")).values(_DELIVERED_VALUES).returning(*COLUMNS)
 )
@@ -130,9 +131,10 @@ _CLOSE_ATTEMPT = (
         duration_ms=func.extract("epoch", func.clock_timestamp() - ProvisioningAttempt.opened_at) * 1000,
     )
 )
-_CONCLUDE = RECORD.add_cte(_CLOSE_ATTEMPT.cte("closed"))
+_conclude = RECORD.add_cte(_CLOSE_ATTEMPT.cte("closed"))
+_CONCLUDE = Direct(_conclude)
 """Both in one round trip: every activation comes by here."""
-_CONCLUDE_AND_TELL = _CONCLUDE.add_cte(TELLING)
+_CONCLUDE_AND_TELL = Direct(_conclude.add_cte(TELLING))
 _NEWS: dict[str, type[EsimProvisioned | EsimRefused | EsimOutcomeUnknown]] = {
     "provisioned": EsimProvisioned,
     "refused": EsimRefused,
@@ -161,7 +163,7 @@ _LOCK_BOTH = (
     .where(ProvisioningAttempt.id == bindparam("attempt_id"), EsimProfile.id == bindparam("profile_id"))
     .with_for_update()
 )
-_LOCK_PROFILE = (
+_LOCK_PROFILE = Direct(
     select(EsimProfile.status, EsimProfile.is_live).where(EsimProfile.id == bindparam("profile_id")).with_for_update()
 )
 _KEEP_WORDS = (
@@ -212,13 +214,13 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
     failpoints.reached(Point.ANSWER_BEGUN, intent.order.reference)
     key = {"profile_id": intent.profile_id, "attempt_id": intent.attempt_id}
     # First, so that what follows sees what an intent still being committed, a sweep or a person has written.
-    await connection.execute(_LOCK_PROFILE, {"profile_id": intent.profile_id})
+    await _LOCK_PROFILE.run(connection, {"profile_id": intent.profile_id})
     body = verdict.answer.body if verdict.answer else None
     payload = None if body is None else vault.keyring.seal(body, place_of("provider_payload", intent.profile_id))
 
     if isinstance(result, Delivered):
         values = _delivered_values(vault, intent.profile_id, result) | {"payload": payload}
-        row = (await connection.execute(_DELIVER_PROFILE, key | values)).one_or_none()
+        row = await _DELIVER_PROFILE.one_or_none(connection, key | values)
     else:
         row = (
             await connection.execute(
@@ -239,9 +241,9 @@ async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, pro
     told = entry(intent.requested_by, verdict.tag, "esim_profiles", intent.profile_id, attempt_id=intent.attempt_id)
     news = _news_of(intent, verdict.status, is_live=row.is_live)
     if news is None:
-        await connection.execute(_CONCLUDE, ending | told)
+        await _CONCLUDE.run(connection, ending | told)
     else:
-        await connection.execute(_CONCLUDE_AND_TELL, ending | told | telling(news))
+        await _CONCLUDE_AND_TELL.run(connection, ending | told | telling(news))
     if isinstance(result, SupplierRateLimited) and result.retry_after_s:
         await connection.execute(_HOLD_PROVIDER, {"provider": provider, "retry_after_s": result.retry_after_s})
     if isinstance(result, Delivered):
@@ -264,7 +266,7 @@ async def _record_late(
         if isinstance(result, SupplierUnreachable):
             return await esim_by_order(connection, vault, intent.order_id)  # its intent was never committed
         log.critical("esims.attempt_forgotten", order_id=intent.order_id, attempt_id=intent.attempt_id)
-        profile = (await connection.execute(_LOCK_PROFILE, {"profile_id": intent.profile_id})).one()
+        profile = await _LOCK_PROFILE.one_or_none(connection, {"profile_id": intent.profile_id})
         if not isinstance(result, Delivered) and profile.status in {"pending", "refused"}:
             await connection.execute(
                 update(EsimProfile).where(EsimProfile.id == intent.profile_id).values(status="unknown")

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import metrics
 from app.audit import SYSTEM, Tag, record
 from app.db import Database
+from app.direct import Direct
 from app.errors import DatabaseUnavailable, PausedBy, ProviderPaused
 from app.models import ProviderState
 from app.services.esim_providers import (
@@ -86,12 +87,14 @@ _is_closed = ProviderState.circuit_opened_at.is_(None)
 _is_this_probe = ProviderState.probe_at == bindparam("probe")
 _rest = func.make_interval(0, 0, 0, 0, 0, 0, bindparam("rest_s"))
 
-_STANDING = select(
-    ProviderState.paused_at.is_not(None).label("is_paused"),
-    func.extract("epoch", ProviderState.rate_limited_until - _now).label("held_for_s"),
-    func.extract("epoch", ProviderState.probe_at - _now).label("probe_in_s"),
-    ProviderState.failures_in_a_row,
-).where(_row)
+_STANDING = Direct(
+    select(
+        ProviderState.paused_at.is_not(None).label("is_paused"),
+        func.extract("epoch", ProviderState.rate_limited_until - _now).label("held_for_s"),
+        func.extract("epoch", ProviderState.probe_at - _now).label("probe_in_s"),
+        ProviderState.failures_in_a_row,
+    ).where(_row)
+)
 _CLAIM_PROBE = (
     update(ProviderState)
     .where(
@@ -173,7 +176,7 @@ async def pass_gate(connection: AsyncConnection, provider: str, *, heeds_circuit
         ProviderOnHold: the provider asked to wait.
         ProviderPaused: a person has paused it; or the circuit is open, and this is no time for a probe.
     """
-    row = (await connection.execute(_STANDING, {"of_provider": provider})).one_or_none()
+    row = await _STANDING.one_or_none(connection, {"of_provider": provider})
     if row is None:
         return Standing()
     if row.is_paused:

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Row, bindparam, select
+from sqlalchemy import BigInteger, bindparam, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.direct import Direct
 from app.errors import NotFound
 from app.models import EsimProfile, Order
 from app.models.esims import PROFILE_STATUSES
@@ -81,7 +82,7 @@ def place_of(column: str, profile_id: int) -> Place:
     return Place(EsimProfile.__tablename__, column, profile_id)
 
 
-def esim_of(row: Row[Any], vault: Vault) -> Esim:
+def esim_of(row: Any, vault: Vault) -> Esim:  # noqa: ANN401 - SQLAlchemy's, or as `Direct` gives it
     """From a row that holds COLUMNS."""
     code_text = vault.open_text(row.activation_code, place_of("activation_code", row.id))
     code = ActivationCode.read(code_text) if code_text else None
@@ -108,10 +109,11 @@ def esim_of(row: Row[Any], vault: Vault) -> Esim:
     )
 
 
-_BY_ID = select(*COLUMNS).where(EsimProfile.id == bindparam("id"))
-_OWN_BY_ID = _BY_ID.join(Order, Order.id == EsimProfile.order_id).where(IS_OWN)
+_by_id = select(*COLUMNS).where(EsimProfile.id == bindparam("id"))
+_BY_ID = Direct(_by_id)
+_OWN_BY_ID = Direct(_by_id.join(Order, Order.id == EsimProfile.order_id).where(IS_OWN))
 _BY_ORDERS = select(*COLUMNS).where(EsimProfile.order_id == bindparam("order_ids", type_=ARRAY(BigInteger)).any_())
-_BY_ORDER = select(*COLUMNS).where(EsimProfile.order_id == bindparam("order_id"))
+_BY_ORDER = Direct(select(*COLUMNS).where(EsimProfile.order_id == bindparam("order_id")))
 
 
 async def esim_by_id(connection: AsyncConnection, vault: Vault, esim_id: int, *, owner: str | None = None) -> Esim:
@@ -123,7 +125,7 @@ async def esim_by_id(connection: AsyncConnection, vault: Vault, esim_id: int, *,
         NotFound: there is none, or it is somebody else's.
     """
     own = {} if owner is None else {"owner": owner}
-    row = (await connection.execute(_BY_ID if owner is None else _OWN_BY_ID, {"id": esim_id} | own)).one_or_none()
+    row = await (_BY_ID if owner is None else _OWN_BY_ID).one_or_none(connection, {"id": esim_id} | own)
     if row is None:
         raise NotFound(f"there is no eSIM {esim_id}")
     return esim_of(row, vault)
@@ -134,7 +136,7 @@ async def esim_by_order(connection: AsyncConnection, vault: Vault, order_id: int
     Raises:
         NotFound: there is no such order.
     """
-    row = (await connection.execute(_BY_ORDER, {"order_id": order_id})).one_or_none()
+    row = await _BY_ORDER.one_or_none(connection, {"order_id": order_id})
     if row is None:
         raise NotFound(f"there is no order {order_id}")
     return esim_of(row, vault)

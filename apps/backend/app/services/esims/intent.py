@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import failpoints
 from app.audit import RECORD, Tag
 from app.audit import entry as audit_entry
+from app.direct import Direct
 from app.errors import NotFound
 from app.failpoints import Point
 from app.held import FORGETS, HELD_SINCE, DatabaseForgets, InstallationHeld, of_line
@@ -86,17 +87,17 @@ _accepted_attempt_id = (
     .where(ProvisioningAttempt.profile_id == EsimProfile.id, ProvisioningAttempt.outcome == "accepted")
     .scalar_subquery()
 )
-_LOOK = (
-    select(
-        Order.status.label("order_status"),
-        EsimProfile.status,
-        func.coalesce(_open_attempt_id, _accepted_attempt_id).label("attempt_id"),
-    )
-    .join(EsimProfile, EsimProfile.order_id == Order.id)
-    .where(Order.id == bindparam("order_id"))
+STANDING: tuple[Any, ...] = (
+    Order.status.label("order_status"),
+    EsimProfile.status,
+    func.coalesce(_open_attempt_id, _accepted_attempt_id).label("attempt_id"),
+)
+"""How an order stands, of `orders` joined with `esim_profiles`; see `Looked`."""
+_LOOK = Direct(
+    select(*STANDING).join(EsimProfile, EsimProfile.order_id == Order.id).where(Order.id == bindparam("order_id"))
 )
 
-_LOCK = (
+_LOCK = Direct(
     select(
         Order.status.label("order_status"),
         Order.plan_snapshot,
@@ -136,29 +137,46 @@ _PROVISIONING = (
     .where(EsimProfile.id == bindparam("profile_id"))
     .values(status="provisioning", provider=bindparam("provider"), is_live=bindparam("is_live"), updated_at=func.now())
 )
-_DECLARE = RECORD.add_cte(_OPEN.cte("opened"), _PROVISIONING.cte("provisioning"))
+_declare = RECORD.add_cte(_OPEN.cte("opened"), _PROVISIONING.cte("provisioning"))
+_DECLARE = Direct(_declare)
 """All that transaction one writes, in one round trip."""
-_DECLARE_IN_TURN = in_turn(_DECLARE)
+_DECLARE_IN_TURN = in_turn(_declare)
 _OPEN_IN_TURN = in_turn(_OPEN)
 
 
-async def look(connection: AsyncConnection, order_id: int) -> UnderWay | AlreadyProvisioned | None:
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """STANDING, a moment ago; the intent's transaction looks again, under its lock."""
+
+    order_status: str
+    status: str
+    attempt_id: int | None
+
+    @property
+    def standing(self) -> UnderWay | AlreadyProvisioned | None:
+        """
+        None where an attempt may be opened.
+
+        Raises:
+            OrderNotPaid, OutcomeStillUnknown: why none may.
+        """
+        return _standing_of(self.order_status, self.status, self.attempt_id)
+
+
+async def look(connection: AsyncConnection, order_id: int) -> Looked:
     """
     How an order stands, without locking it.
 
-    Returns:
-        None where an attempt may be opened.
-
     Raises:
-        NotFound, OrderNotPaid, OutcomeStillUnknown: why none may.
+        NotFound: there is none.
     """
-    row = (await connection.execute(_LOOK, {"order_id": order_id})).one_or_none()
+    row = await _LOOK.one_or_none(connection, {"order_id": order_id})
     if row is None:
         raise NotFound
-    return _checked(row.order_status, row.status, row.attempt_id)
+    return Looked(row.order_status, row.status, row.attempt_id)
 
 
-def _checked(order_status: str, status: str, attempt_id: int | None) -> UnderWay | AlreadyProvisioned | None:
+def _standing_of(order_status: str, status: str, attempt_id: int | None) -> UnderWay | AlreadyProvisioned | None:
     # provisioned_at decides, by way of a constraint: LOCAL leaves provider_reference empty.
     if status == "provisioned":
         return AlreadyProvisioned()
@@ -205,14 +223,14 @@ async def declare_intent(
     reference = reference_of(order_id)
     failpoints.reached(Point.INTENT_BEGUN, reference)
     asked = {"order_id": order_id, "provider": provider.name} | of_line(last)
-    row = (await connection.execute(_LOCK, asked)).one_or_none()
+    row = await _LOCK.one_or_none(connection, asked)
     if row is None:
         raise NotFound
     failpoints.reached(Point.INTENT_LOCKED, reference)
     # Looked at once more rather than selected with the lock: who has waited for a row lock sees the row as it is now,
     # but other tables as they were before (PostgreSQL, READ COMMITTED).
     if row.status not in {"pending", "refused"} or row.order_status != "paid":
-        if standing := await look(connection, order_id):
+        if standing := (await look(connection, order_id)).standing:
             return standing
         raise RuntimeError("an order that is neither open nor settled")
     if row.forgets:
@@ -236,7 +254,7 @@ async def declare_intent(
         actor, Tag.ESIM_ACTIVATION_STARTED, "esim_profiles", row.profile_id, attempt_id=intent.attempt_id
     )
     if caps is None:
-        await connection.execute(_DECLARE, attempt | started)
+        await _DECLARE.run(connection, attempt | started)
     else:
         await spend(connection, caps, _DECLARE_IN_TURN, attempt | started)
     failpoints.reached(Point.INTENT_WRITTEN, reference)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from starlette.types import ASGIApp, Message
 
 from app.api.access import Office
-from app.db import Database
+from app.db import Database, driver_of
 from app.errors import DatabaseUnavailable
 from app.house import House
 from app.main import create_app
@@ -55,7 +55,7 @@ class ShakyDatabase(Database):
             async with super().begin(within_s=within_s) as connection:
                 yield connection
                 if mishap in {Mishap.REFUSED, Mishap.DIES_BEFORE}:
-                    await connection.rollback()  # what is left to commit is nothing
+                    await driver_of(connection).rollback()  # what is left to commit is nothing
         finally:
             self._traffic.ends()
         if mishap in {Mishap.DIES_BEFORE, Mishap.DIES_AFTER}:

@@ -32,9 +32,9 @@ from tests.services.esims.conftest import MakeActivations, on_file
 from tests.stand_in import StandIn, respond
 
 
-async def activate(activations: Activations, order_id: int, **options: bool) -> str:
+async def activate(activations: Activations, order_id: int, *, respond_async: bool = False) -> str:
     """The way in which an activation ended, in one word."""
-    activation = await activations.activate(order_id, actor="key:1", **options)
+    activation = await activations.activate(order_id, actor="key:1", respond_async=respond_async)
     if not activation.is_done:
         return "under way"
     return "first" if activation.is_first else "replayed"
