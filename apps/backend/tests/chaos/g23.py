@@ -4,8 +4,8 @@ provider's signatures is changed in one place at a time, and the tests are run: 
 changes nothing that matters (docs/mutants.md).
 
 It is done in `apps/backend/mutants/`, a copy of the product that stays, so that it goes on where it was stopped; delete it to
-begin anew. One database server serves all mutants. What is written outside of functions, SQL above all, is not mutated: that is
-what `breaks` is for.
+begin anew. Modules that are done stand in docs/mutants_tried.json (`tried.py`), for other machines, too. One database server
+serves all mutants. What is written outside of functions, SQL above all, is not mutated: that is what `breaks` is for.
 """
 
 import asyncio
@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from pathlib import Path
 
 import psycopg
@@ -21,7 +22,8 @@ import psycopg
 from app import schema
 from app.postgres import hold
 from app.settings import BACKEND_DIR
-from tests.chaos.mutants import RESULTS, Mutant, forget_endings
+from tests.chaos import tried
+from tests.chaos.mutants import LIVES, RESULTS, Mutant, forget_endings
 from tests.chaos.outcome import Outcome, Tick, no_tick
 from tests.conftest import SERVER, other_database
 
@@ -48,8 +50,9 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
             connection.execute("CREATE DATABASE template_tribi")
         schema.migrate(other_database(server.url, "template_tribi"))
         left: dict[str, list[str]] = {}
+        known = tried.known()
         for mutant in await mutants():
-            if mutant.ending is None:
+            if mutant.ending is None and mutant.module not in known:
                 left.setdefault(mutant.module, []).append(mutant.name)
         chosen = sorted(left.values(), key=len)[:n]
         if chosen:
@@ -58,7 +61,9 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
             names = [name for module in chosen for name in module]
             await _python("-c", _MUTMUT, "run", "--max-children", str(children), *names, server_url=server.url)
     tick(n)
-    _judge(outcome, await mutants())
+    found = [mutant for mutant in await mutants() if mutant.module not in known]
+    _judge(outcome, found, known)
+    tried.note(found, PAGE.read_text("utf-8"))
     return outcome
 
 
@@ -67,14 +72,20 @@ async def mutants() -> list[Mutant]:
     return [Mutant(**found) for found in json.loads(await _python("-m", "tests.chaos.mutants"))]
 
 
-def _judge(outcome: Outcome, found: list[Mutant]) -> None:
+def _judge(outcome: Outcome, found: list[Mutant], known: dict[str, dict[str, int]]) -> None:
     listed = PAGE.read_text("utf-8")
+    for module, endings in known.items():
+        for ending, number in endings.items():
+            outcome.counts[f"{module.removeprefix('app/services/')}: {ending}"] += number
     for mutant in found:
         outcome.counts[f"{mutant.module.removeprefix('app/services/')}: {mutant.ending or 'not tried'}"] += 1
         if mutant.lives and mutant.row not in listed:
             outcome.failures.append(f"not in docs/mutants.md under {mutant.module}: {mutant.row}")
-    tried = [mutant for mutant in found if mutant.ending is not None]
-    score = sum(not mutant.lives for mutant in tried) / max(len(tried), 1)
+    endings = Counter[str]()
+    for name, number in outcome.counts.items():
+        endings[name.rpartition(": ")[2]] += number
+    lived = sum(endings[ending] for ending in LIVES)
+    score = 1 - lived / max(endings.total() - endings["not tried"], 1)
     outcome.figures["score"] = round(score, 4)
     if score < SCORE:
         outcome.failures.append(f"{score:.1%} of the mutants are noticed, and {SCORE:.0%} are claimed")

@@ -14,6 +14,7 @@ from pathlib import Path
 RESULTS = Path("mutants")
 """mutmut's folder, within the one where it runs."""
 
+LIVES = frozenset({"survived", "no tests"})
 _KILLED, _SURVIVED, _NO_TESTS = {1, 3}, {0}, {5, 33}
 
 
@@ -34,7 +35,7 @@ class Mutant:
 
     @property
     def lives(self) -> bool:
-        return self.ending in {"survived", "no tests"}
+        return self.ending in LIVES
 
     @property
     def row(self) -> str:

@@ -52,7 +52,7 @@ _RUNS = (
     Run("G19", "wrong clocks, and a server that sleeps", "activations", 3_300, 1_100, g19.run),
     Run("G21", "thousands wait on a slow supplier", "activations", 5_000, 5_000, g21.run),
     Run("G22", "everything dies with calls in flight", "activations", 500, 500, g22.run),
-    Run("G23", "a place at a time changed in the core", "modules", 13, 13, g23.run),
+    Run("G23", "a place at a time changed in the core", "modules", 23, 23, g23.run),
     Run(
         "breaks",
         "the product broken on purpose: does the proof notice?",
