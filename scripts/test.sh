@@ -1,38 +1,43 @@
 #!/usr/bin/env bash
 # All tests; with arguments for pytest, those that they choose. `make test` calls it.
 #
-# Most of a test is waiting: so there are two streams, and what the second one says comes at the end.
+# Most of a test is waiting: so three parts of them run at a time. What a part says comes when it has ended, and at the end a line of
+# each.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../apps/backend"
-python=../../.venv/bin/python
-
-through_pgbouncer() {
-    echo '==> pytest, through PgBouncer'
-    $python -m pytest --through-pgbouncer "$@" || { test $? = 5 && echo 'None of those tests uses the database.'; }
-}
+export python=../../.venv/bin/python
 
 if test $# -gt 0; then
     echo '==> pytest'
     $python -m pytest "$@"
-    through_pgbouncer "$@"
+    echo '==> pytest, through PgBouncer'
+    $python -m pytest --through-pgbouncer "$@" || { test $? = 5 && echo 'None of those tests uses the database.'; }
     exit
 fi
 
-said=$(mktemp)
-{
-    failed=0
-    echo '==> pytest, the proof'
-    $python -m pytest tests/proof || failed=1
-    through_pgbouncer --ignore=tests/services || failed=1
-    exit $failed
-} >"$said" 2>&1 &
-beside=$!
-trap 'kill $beside 2>/dev/null || true; rm -f "$said"' EXIT  # Ctrl-C reaches its pytest by itself
+# What pytest is given for each part, the longest first: who has ended one takes the next. Everything is in one of the first three, and
+# whatever uses the database in one of the last two once more.
+programs='tests/processes tests/postgres tests/deploy tests/sandbox'
+parts="tests/proof
+tests --ignore=tests/proof $(printf -- '--ignore=%s ' $programs)
+--through-pgbouncer --ignore=tests/services
+$programs
+--through-pgbouncer tests/services"
 
-failed=0
-echo '==> pytest, without the proof (that runs beside it, and half of what uses the database through PgBouncer)'
-$python -m pytest --ignore=tests/proof || failed=1
-through_pgbouncer tests/services || failed=1
-wait $beside || failed=1
-cat "$said"
-exit $failed
+run_part() {
+    result=passed
+    $python -m pytest $1 >"$said/$$" 2>&1 || result=FAILED
+    echo "==> pytest $1"
+    cat "$said/$$"
+    echo "$result in $((SECONDS / 60)) min $((SECONDS % 60)) s: pytest $1" >>"$said/results"
+    test $result = passed
+}
+export -f run_part
+
+export said
+said=$(mktemp -d)
+trap 'rm -rf "$said"' EXIT
+status=0
+xargs -P 3 -I{} "$BASH" -c 'run_part "{}"' <<<"$parts" || status=1
+cat "$said/results"
+exit $status

@@ -269,7 +269,14 @@ async def test_anothers_id_is_told_in_the_same_bytes_and_time_as_one_that_does_n
     ids = {"another's": (scene.order["id"], scene.order["esim"]["id"]), "nobody's": (10**9, 10**9)}
     told: dict[str, set[bytes]] = {name: set() for name in ids}
     took: dict[str, list[float]] = {name: [] for name in ids}
-    for _ in range(12):
+
+    def apart_s() -> float:
+        return abs(statistics.median(took["another's"]) - statistics.median(took["nobody's"]))
+
+    for number in range(120):
+        # Where others use the machine a few calls may differ by chance: then ten times as many decide, looked at once.
+        if number == 12 and apart_s() < 0.005:
+            break
         for name, (order_id, esim_id) in ids.items():
             begun = time.perf_counter()
             reply = await _asks(scene, route, order_id, esim_id, headers)
@@ -282,4 +289,4 @@ async def test_anothers_id_is_told_in_the_same_bytes_and_time_as_one_that_does_n
             told[name].add(body + "\n".join(headers_of).encode())
     assert told["another's"] == told["nobody's"]
     assert len(told["nobody's"]) == 1
-    assert abs(statistics.median(took["another's"]) - statistics.median(took["nobody's"])) < 0.005
+    assert apart_s() < 0.005

@@ -1,9 +1,15 @@
 """The `tribi` command as somebody types it: a process of its own."""
 
+import atexit
+import json
 import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import typer
@@ -13,6 +19,7 @@ from app import cli
 KEY = "dGVzdC1rZXktdGVzdC1rZXktdGVzdC1rZXktMDAwMDE="
 TRIBI = [sys.executable, "-c", "from app.cli import main; main()"]
 BACKEND = Path(__file__).resolve().parents[2]
+_LIMIT_S = 60
 
 
 def is_understood(words: list[str]) -> bool:
@@ -50,13 +57,53 @@ def tribi(
     settings: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Off a terminal. `given`: standard input. `settings`: besides those of `environment`, or in their place."""
-    done = subprocess.run(
-        [*TRIBI, *arguments],
-        input=given,
-        capture_output=True,
-        env=environment(database_url) | dict(settings or {}),
-        cwd=cwd or BACKEND,
-        timeout=60,
-        check=False,
-    )
-    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+    return _forks().run(arguments, environment(database_url) | dict(settings or {}), cwd or BACKEND, given)
+
+
+class _Forks:
+    """Who forks them (`tests.cli.forks`); it ends with us."""
+
+    def __init__(self) -> None:
+        self._line, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.cli.forks", str(theirs.fileno())],
+                cwd=BACKEND,
+                env=environment(""),
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        self._line.settimeout(_LIMIT_S)
+        self._statuses = self._line.makefile("rb")
+        atexit.register(self._end)
+
+    def run(
+        self, arguments: Sequence[str], variables: Mapping[str, str], cwd: Path, given: bytes
+    ) -> subprocess.CompletedProcess[str]:
+        with tempfile.TemporaryDirectory() as folder:
+            stdin, stdout, stderr = files = [Path(folder, name) for name in ("stdin", "stdout", "stderr")]
+            stdin.write_bytes(given)
+            for file in (stdout, stderr):
+                file.touch()
+            order = dict(zip(("stdin", "stdout", "stderr"), map(str, files), strict=True))
+            order_line = json.dumps(order | {"arguments": arguments, "environment": dict(variables), "cwd": str(cwd)})
+            self._line.sendall(order_line.encode() + b"\n")
+            try:
+                status = int(self._statuses.readline())
+            except TimeoutError:
+                _forks.cache_clear()  # the next one isn't to be told of this one's end
+                raise
+            return subprocess.CompletedProcess(
+                arguments, status, stdout.read_bytes().decode(), stderr.read_bytes().decode()
+            )
+
+    def _end(self) -> None:
+        self._statuses.close()
+        self._line.close()
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+_forks = cache(_Forks)
