@@ -52,16 +52,19 @@ def main() -> int:
         at = replace(at, seconds=said.seconds, warm_s=min(at.warm_s, said.seconds), try_s=min(at.try_s, said.seconds))
     if said.times:
         at = replace(at, repetitions=said.times)
+    is_whole = not (said.quick or said.only or said.seconds or said.times)
     record = asyncio.run(_measure(chosen, at, said.crowds, console))
+    if is_whole and not said.crowds:
+        _take_over_growth(record)
     report.show(record, console)
     if said.quick:
         return _compared(record, console)
-    if said.only or said.seconds or said.times:
-        console.print("Not recorded: only all of it at its full length is.")
-    else:
+    if is_whole:
         record.write()
         report.render(report.markdown(record))
         chart.draw(record)
+    else:
+        console.print("Not recorded: only all of it at its full length is.")
     return 0 if all(target.is_met for target in record.targets) else 1
 
 
@@ -73,10 +76,19 @@ async def _measure(groups: Collection[_Group], at: Pace, crowds: Sequence[Path],
             console.print(f"{time.monotonic() - begun:5.0f} s  {group.__name__.replace('_', ' ')}")
             made += await group(stage, at, quiet.look)
         machine = await describe(file_system_of(stage.folder))
-    made += await grown(*crowds) if crowds else taken_over(read_record())
+    if crowds:
+        made += await grown(*crowds)
     console.print(f"{time.monotonic() - begun:5.0f} s  done")
-    targets = sorted(made.targets, key=lambda target: target.key)
-    return Record(commit(_WRITTEN), f"{datetime.now(UTC):%Y-%m-%d}", machine, quiet.complaints(), targets, made.figures)
+    made.targets.sort(key=lambda target: target.key)
+    return Record(
+        commit(_WRITTEN), f"{datetime.now(UTC):%Y-%m-%d}", machine, quiet.complaints(), made.targets, made.figures
+    )
+
+
+def _take_over_growth(record: Record) -> None:
+    kept = taken_over(read_record())
+    record.targets[:] = sorted([*record.targets, *kept.targets], key=lambda target: target.key)
+    record.figures.extend(kept.figures)
 
 
 def _compared(record: Record, console: Console) -> int:

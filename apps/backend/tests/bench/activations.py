@@ -35,7 +35,7 @@ async def activations(stage: Stage, pace: Pace, between: Between) -> Measured:
         async with stage.server(2) as server:
             between()
             orders = await stage.stock(round(_OURS_A_SECOND * (2 * pace.seconds + pace.warm_s)))
-            await activate(stage, server, orders, pace.warm_s)
+            await warm_up(stage, server, orders, pace.warm_s)
             with_jobs.append(await activate(stage, server, orders, pace.seconds))
             waiting.append(stage.waiting_jobs())
             await stage.empty_queue()
@@ -68,7 +68,7 @@ async def processes(stage: Stage, pace: Pace, between: Between) -> Measured:
             between()
             async with stage.server(workers) as server:
                 orders = await stage.stock(round(_OURS_A_SECOND * (pace.seconds + pace.warm_s)))
-                await activate(stage, server, orders, pace.warm_s)
+                await warm_up(stage, server, orders, pace.warm_s)
                 done, _ = await activate(stage, server, orders, pace.seconds)
                 found.setdefault((workers, "activations"), []).append(done)
                 await stage.empty_queue()
@@ -90,6 +90,13 @@ async def processes(stage: Stage, pace: Pace, between: Between) -> Measured:
         made.targets.append(Target("P6", ratio, 1.7, is_least=True, note=note))
         made.figures += [figure(f"{what}, one process", "1/s", one), figure(f"{what}, two processes", "1/s", two)]
     return made
+
+
+async def warm_up(stage: Stage, server: Server, orders: range, seconds: float) -> None:
+    """First activations that nobody counts: code is loaded, connections are opened."""
+    await load(
+        server.shop.url, "activate", orders[0], orders[-1], clients=CLIENTS, seconds=seconds, key=stage.site.secret
+    )
 
 
 async def activate(stage: Stage, server: Server, orders: range, seconds: float) -> tuple[Load, Cost]:

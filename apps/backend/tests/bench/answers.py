@@ -14,7 +14,7 @@ from tests.bench.results import Measured, Target, figure
 from tests.bench.shop import Stage
 from tests.processes.programs import a_free_port, until
 
-_ESIMS = 1_000
+_ESIMS = 500
 _BUSY = 0.95
 _KINDS = ("repeat activation", "read")
 
@@ -91,7 +91,11 @@ async def _hello(stage: Stage) -> AsyncIterator[tuple[str, int]]:
     """Its URL, and its process."""
     port = a_free_port()
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.bench.hello", str(port), env=dict(os.environ) | {"TRIBI_ENV_FILE": os.devnull}
+        sys.executable,
+        "-m",
+        "tests.bench.hello",
+        str(port),
+        env=dict(os.environ) | {"TRIBI_ENV_FILE": os.devnull, "LOG_LEVEL": "WARNING"},
     )
     url = f"http://127.0.0.1:{port}"
 

@@ -19,7 +19,9 @@ _DEMO_WITHIN_S = 900
 
 async def starts(stage: Stage, pace: Pace, between: Between) -> Measured:
     """`tribi --help`, and a server with the embedded database: with none yet, and with the one that is there then."""
-    helps, first, later = [], [], []
+    helps: list[float] = []
+    first: list[float] = []
+    later: list[float] = []
     for _ in range(pace.repetitions):
         between()
         helps.append(await _timed(str(TRIBI), "--help", env=environment(stage.folder, {})))
@@ -48,10 +50,8 @@ async def demo(stage: Stage, pace: Pace, between: Between) -> Measured:
         os.chmod(name, 0o711)  # noqa: PTH101, S103 - as above
         clone = Path(name) / "tribi"
         await _timed("git", "clone", "--quiet", "--no-local", str(ROOT), str(clone))
-        cold = await _timed("make", "demo", cwd=clone, env=_like_a_shell(stage.folder))
-        warm = [
-            await _timed("make", "demo", cwd=clone, env=_like_a_shell(stage.folder)) for _ in range(pace.repetitions)
-        ]
+        cold = await _timed("make", "demo", cwd=clone, env=_like_a_shell())
+        warm = [await _timed("make", "demo", cwd=clone, env=_like_a_shell()) for _ in range(pace.repetitions)]
     return Measured(
         [
             Target(
@@ -62,10 +62,10 @@ async def demo(stage: Stage, pace: Pace, between: Between) -> Measured:
     )
 
 
-def _like_a_shell(folder: Path) -> dict[str, str]:
-    """What a person's shell has, without what `make bench` adds to it; package caches lie below HOME."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "VIRTUAL_ENV"))}
-    return kept | {"TMPDIR": str(folder)}
+def _like_a_shell() -> dict[str, str]:
+    """What a person's shell has, without what `make bench` and the tests' settings add to it; package caches lie below HOME."""
+    added = ("MAKE", "MFLAGS", "TRIBI_ENV_FILE", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if not name.startswith(added)}
 
 
 async def _timed(*command: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> float:

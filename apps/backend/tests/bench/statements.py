@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 from unittest.mock import patch
@@ -107,7 +107,9 @@ def without_background() -> Iterator[None]:
     async def nothing(*_: object) -> None:
         pass
 
-    with patch.multiple(main, **dict.fromkeys(_BACKGROUND, nothing)):
+    with ExitStack() as stack:
+        for name in _BACKGROUND:
+            stack.enter_context(patch.object(main, name, nothing))
         yield
 
 

@@ -41,6 +41,7 @@ async def a_thousand_at_once(stage: Stage, pace: Pace, between: Between) -> Meas
     return Measured(
         [
             Target("P3", figure("1,000 at once: wall", "s", [one.bought.seconds for one in seen]), 4.0, is_least=False),
+            Target("P3", figure("not provisioned", "", [1_000 - one.provisioned for one in seen]), 0, is_least=False),
             Target("P3", figure("slowest read", "s", [one.read.max_ms / 1e3 for one in seen]), 0.5, is_least=False),
             Target("P3", figure("memory", "MB", [one.peak.bytes / _MB for one in seen]), 200, is_least=False),
         ],
@@ -57,6 +58,7 @@ async def five_thousand_waiting(stage: Stage, pace: Pace, between: Between) -> M
     return Measured(
         [
             Target("P4", figure("5,000 waiting: wall", "s", [one.bought.seconds for one in seen]), 28, is_least=False),
+            Target("P4", figure("not provisioned", "", [5_000 - one.provisioned for one in seen]), 0, is_least=False),
             Target("P4", figure("false unknowns", "", [one.unknown for one in seen]), 0, is_least=False),
             Target("P4", figure("reads meanwhile: p99", "ms", [one.read.p99_ms for one in seen]), 100, is_least=False),
             Target("P4", figure("memory", "MB", [one.peak.bytes / _MB for one in seen]), 400, is_least=False),
@@ -67,7 +69,6 @@ async def five_thousand_waiting(stage: Stage, pace: Pace, between: Between) -> M
 
 def _besides(name: str, seen: Sequence[_Crowd]) -> list[Figure]:
     return [
-        figure(f"{name}: not provisioned", "", [one.bought.requests - one.provisioned for one in seen]),
         figure(f"{name}: failed answers and connections", "", [one.bought.not_ok + one.bought.cut for one in seen]),
         figure(f"{name}: reads", "", [one.read.requests for one in seen]),
         figure(f"{name}: reads, p50", "ms", [one.read.p50_ms for one in seen]),
