@@ -204,7 +204,7 @@ class _Roll:
         async with await psycopg.AsyncConnection.connect(self.site.db.url) as report:
             [tables] = await (await report.execute(_TABLES)).fetchone() or [""]
             await report.execute(f"LOCK TABLE {tables} IN ACCESS SHARE MODE".encode())
-            await until(lambda: len(waits.seen) > 1 or not migrating.is_running, 120)
+            await until(lambda: len(waits.seen) > 1 or waits.is_waiting_for_ends or not migrating.is_running, 120)
         self._require(await migrating.ended(120) == 0, f"`tribi migrate` failed: {migrating.log.read_text()[-500:]}")
         looking.cancel()
         self.outcome.counts["waits of migrations for tables"] += len(waits.seen)

@@ -17,9 +17,9 @@ _LOOK_EVERY_S = 0.01
 
 # `waitstart` is missing for a moment after the wait has begun.
 _WAITING = """
-    SELECT pid, l.waitstart, extract(epoch FROM clock_timestamp() - l.waitstart)
+    SELECT pid, l.waitstart, extract(epoch FROM clock_timestamp() - l.waitstart), l.locktype = 'relation'
     FROM pg_locks l JOIN pg_stat_activity a USING (pid)
-    WHERE NOT l.granted AND l.waitstart IS NOT NULL AND l.locktype = 'relation'
+    WHERE NOT l.granted AND l.waitstart IS NOT NULL AND l.locktype IN ('relation', 'virtualxid')
       AND a.application_name = 'tribi-migrate' AND a.datname = current_database()
 """
 
@@ -110,14 +110,19 @@ class LockWaits:
 
     Attributes:
         seen: the seconds of each wait, as far as they were seen; by process and beginning.
+        is_waiting_for_ends: what is done concurrently has waited for transactions to end, which holds up nobody else.
     """
 
     url: str
     seen: dict[tuple[int, object], float] = field(default_factory=dict)
+    is_waiting_for_ends: bool = False
 
     async def keep_looking(self) -> None:
         async with await psycopg.AsyncConnection.connect(self.url, autocommit=True) as connection:
             while True:
-                for pid, since, seconds in await (await connection.execute(_WAITING)).fetchall():
-                    self.seen[pid, since] = float(seconds)
+                for pid, since, seconds, is_for_table in await (await connection.execute(_WAITING)).fetchall():
+                    if is_for_table:
+                        self.seen[pid, since] = float(seconds)
+                    else:
+                        self.is_waiting_for_ends = True
                 await asyncio.sleep(_LOOK_EVERY_S)
