@@ -9,7 +9,16 @@ from sqlalchemy import text
 from app.db import Database
 from app.house import House
 from app.jobs.queue_app import build_queue_app
-from app.queue import LONGEST_JOB_S, STALLED_AFTER_S, Job, PutBack, enqueue, put_back_stalled
+from app.queue import (
+    FINISHED_KEPT_DAYS,
+    LONGEST_JOB_S,
+    STALLED_AFTER_S,
+    Job,
+    PutBack,
+    enqueue,
+    forget_finished_jobs,
+    put_back_stalled,
+)
 
 
 async def jobs(db: Database) -> list[Any]:
@@ -132,3 +141,29 @@ async def test_a_stalled_job_is_put_back_once_by_many_who_look_at_the_same_time(
 async def test_every_job_has_its_task_in_a_queue_of_its_name(house: House) -> None:
     tasks = build_queue_app(house).tasks
     assert {job.value: tasks[job.value].queue for job in Job} == {job.value: job.value for job in Job}
+
+
+# --- jobs that were done
+
+_FINISHED = text("""
+    WITH done AS (
+        INSERT INTO procrastinate_jobs (queue_name, task_name, priority, args, status, attempts)
+        SELECT 'a', 'a', 0, '{}', CAST(:status AS procrastinate_job_status), 1 FROM generate_series(1, :number) RETURNING id
+    ) INSERT INTO procrastinate_events (job_id, type, at)
+    SELECT id, 'succeeded', now() - make_interval(days => :days) - interval '1 minute' FROM done
+""")
+
+
+async def finished(db: Database, status: str, *, days: int, number: int = 1) -> None:
+    async with db.begin() as connection:
+        await connection.execute(_FINISHED, {"status": status, "days": days, "number": number})
+
+
+async def test_what_was_done_a_week_ago_is_forgotten_however_much_it_is_and_nothing_else(db: Database) -> None:
+    await finished(db, "failed", days=FINISHED_KEPT_DAYS)
+    await finished(db, "succeeded", days=FINISHED_KEPT_DAYS - 1)  # tried for long: its number is an old one
+    await finished(db, "succeeded", days=FINISHED_KEPT_DAYS, number=1500)
+    await finished(db, "succeeded", days=0)
+    await enqueued(db, 1)
+    await forget_finished_jobs(db)
+    assert [job[3] for job in await jobs(db)] == ["failed", "succeeded", "succeeded", "todo"]

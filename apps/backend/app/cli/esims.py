@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import GREATEST_ID, Json, actor, csv_bytes, plain, print_json, print_table, run
+from app.cli.office import (
+    GREATEST_ID,
+    LISTED,
+    Json,
+    Limit,
+    actor,
+    csv_bytes,
+    note_end,
+    plain,
+    print_json,
+    print_table,
+    run,
+)
 from app.cli.provider_events import event_shape
 
 if TYPE_CHECKING:
@@ -29,7 +41,7 @@ def list_(
     mail_refused: Annotated[
         bool, typer.Option(help="Only those whose message the mail server has refused for good.")
     ] = False,
-    limit: Annotated[int | None, typer.Option(min=1, max=GREATEST_ID, help="At most so many; without it all.")] = None,
+    limit: Limit = LISTED,
     json: Json = False,
 ) -> None:
     """List eSIMs, newest first."""
@@ -55,6 +67,7 @@ def list_(
             return esims, public_url(house.settings)
 
     esims, base_url = run(work)
+    note_end(esims, limit)
     if json:
         print_json([esim_shape(esim, base_url).model_dump(mode="json") for esim in esims])
         return

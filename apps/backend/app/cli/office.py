@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sized
+
     from app.house import House
 
 T = TypeVar("T")
@@ -19,6 +21,10 @@ T = TypeVar("T")
 GREATEST_ID = 2**63 - 1
 """What a PostgreSQL bigint holds."""
 
+LISTED = 1000
+"""What a list of something that grows for years shows unless more is asked for."""
+
+Limit = Annotated[int, typer.Option(min=1, max=GREATEST_ID, help="At most so many, the newest.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, of the API's own shape.")]
 
 
@@ -55,6 +61,12 @@ def database() -> Iterator[str]:
         raise ConfigurationError(str(error)) from error
     with server:
         yield server.url
+
+
+def note_end(found: "Sized", limit: int) -> None:
+    """Says so where a list may have ended for its limit alone."""
+    if len(found) == limit == LISTED:
+        typer.echo(f"These are the newest {LISTED}; --limit shows more.", err=True)
 
 
 def actor() -> str:

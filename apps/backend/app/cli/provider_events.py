@@ -5,13 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import GREATEST_ID, Json, actor, plain, print_json, print_table, run
+from app.cli.office import GREATEST_ID, LISTED, Json, Limit, actor, note_end, plain, print_json, print_table, run
 
 if TYPE_CHECKING:
     from app.house import House
     from app.services.news.on_file import EventInFull, EventOnFile
-
-Limit = Annotated[int | None, typer.Option(min=1, max=GREATEST_ID, help="At most so many; without it all.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -25,7 +23,7 @@ def news(
     esim: Annotated[
         int | None, typer.Option(min=1, max=GREATEST_ID, metavar="ID", help="Only those about this eSIM.")
     ] = None,
-    limit: Limit = None,
+    limit: Limit = LISTED,
     json: Json = False,
 ) -> None:
     """List the events that providers have sent, newest first, and what became of each."""
@@ -39,7 +37,9 @@ def news(
         async with house.db.read() as connection:
             return await list_events(connection, outcome=outcome, esim_id=esim, limit=limit)
 
-    shapes = [event_shape(found) for found in run(work)]
+    events = run(work)
+    note_end(events, limit)
+    shapes = [event_shape(found) for found in events]
     if json:
         print_json(shapes)
         return

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.office import GREATEST_ID, Json, actor, plain, print_json, print_table, run
+from app.cli.office import GREATEST_ID, LISTED, Json, Limit, actor, note_end, plain, print_json, print_table, run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,7 +137,7 @@ def rotate_secret(endpoint_id: EndpointId) -> None:
 def deliveries(
     endpoint: Annotated[int | None, typer.Option(min=1, max=GREATEST_ID, help="Only those to this endpoint.")] = None,
     status: Annotated[str | None, typer.Option(help="Only those pending, delivered or failed.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, max=GREATEST_ID, help="At most so many; without it all.")] = None,
+    limit: Limit = LISTED,
     json: Json = False,
 ) -> None:
     """List the deliveries of the last 30 days, newest first; --json shows payload and every attempt."""
@@ -152,6 +152,7 @@ def deliveries(
             return await list_deliveries(connection, endpoint_id=endpoint, status=status, limit=limit)
 
     found = run(work)
+    note_end(found, limit)
     if json:
         print_json([delivery_shape(delivery).model_dump(mode="json") for delivery in found])
         return

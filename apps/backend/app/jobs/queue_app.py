@@ -6,12 +6,11 @@ is put back by the recovery sweep of any process (`running.py`), within STALLED_
 
 import procrastinate
 import structlog
-from procrastinate import builtin_tasks
 from procrastinate.jobs import Job as QueuedJob
 
 from app import metrics
 from app.house import House
-from app.queue import EARLIER_QUEUE, Job
+from app.queue import EARLIER_QUEUE, Job, forget_finished_jobs
 from app.services.accounts.forget import forget_what_is_over
 from app.services.accounts.send_code import send_code
 from app.services.esims.term import note_expiring
@@ -26,7 +25,6 @@ _LONGEST_PAUSE_S = 3600
 _AWAY_AFTER_S = 5
 """How long the worker waits for a connection. Then it begins anew, with a pool that doesn't back off from earlier failures."""
 
-_FINISHED_JOBS_KEPT_HOURS = 7 * 24
 _TIDY = "queue.tidy"
 _CATCH_UP = "providers.events_catch_up"
 _EXPIRING = "esims.expiring"
@@ -103,13 +101,13 @@ def build_queue_app(house: House) -> procrastinate.App:
         await send_code(house, code_id)
 
     @app.periodic(cron="17 3 * * *")
-    @app.task(name=_TIDY, queue=_TIDY, retry=retry, pass_context=True)
-    async def tidy(context: procrastinate.JobContext, timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
+    @app.task(name=_TIDY, queue=_TIDY, retry=retry)
+    async def tidy(timestamp: int) -> None:  # noqa: ARG001 - procrastinate passes it
         """
         Finished jobs are kept for a week, failed ones for good: somebody must look at those. What was told is kept for 30 days,
         and what nobody signs in with any more isn't.
         """
-        await builtin_tasks.remove_old_jobs(context, max_hours=_FINISHED_JOBS_KEPT_HOURS, remove_failed=False)
+        await forget_finished_jobs(house.db)
         await forget_old_events(house.db)
         await forget_former_secrets(house.db)
         await forget_what_is_over(house)

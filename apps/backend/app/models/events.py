@@ -18,6 +18,9 @@ EVENT_OUTCOMES = ("applied", "older", "parked", "odd")
 IS_OPEN = "outcome IS NULL OR outcome = 'parked'"
 """Of events: those that an eSIM may still take up."""
 
+ASIDE = ("parked", "odd")
+"""Outcomes that a person looks for: few among very many."""
+
 
 class ReceivedEvent(Base):
     """An event of a provider. Duplicates leave no row."""
@@ -29,6 +32,7 @@ class ReceivedEvent(Base):
         CheckConstraint("(outcome IS NULL) = (settled_at IS NULL)", name="settled_has_outcome"),
         CheckConstraint("outcome NOT IN ('applied', 'older') OR profile_id IS NOT NULL", name="applied_has_profile"),
         Index("ix_provider_events_open", "iccid_fingerprint", postgresql_where=text(IS_OPEN)),
+        Index("ix_provider_events_aside", "outcome", "id", postgresql_where=text(one_of("outcome", ASIDE))),
         Index("ix_provider_events_profile_id", "profile_id", "id", postgresql_where=text("profile_id IS NOT NULL")),
     )
 

@@ -21,8 +21,6 @@ class Order(Base):
         CheckConstraint(one_of("status", ORDER_STATUSES), name="status"),
         CheckConstraint("amount_minor >= 0", name="amount_not_negative"),
         CheckConstraint("currency ~ '^[A-Z]{3}$'", name="currency"),
-        Index("ix_orders_placed_by_key_id", "placed_by_key_id"),
-        Index("ix_orders_plan_id", "plan_id"),
         Index("ix_orders_owner", text(OWNER), "id"),
     )
 

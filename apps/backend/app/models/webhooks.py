@@ -81,6 +81,7 @@ class WebhookDelivery(Base):
             "ix_webhook_deliveries_due", "endpoint_id", "next_attempt_at", postgresql_where=text("status = 'pending'")
         ),
         Index("ix_webhook_deliveries_endpoint_id", "endpoint_id", "id"),
+        Index("ix_webhook_deliveries_failed", "id", postgresql_where=text("status = 'failed'")),
     )
 
     id: Mapped[Id]

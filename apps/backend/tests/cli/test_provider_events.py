@@ -59,3 +59,19 @@ async def test_an_event_is_shown_to_the_byte_and_the_look_is_on_the_audit_trail(
         assert connection.execute(trail).fetchall() == [(1, True), (3, True)]
     missing = tribi(database_url, "providers", "event", "99")
     assert (missing.returncode, missing.stderr) == (1, "tribi: there is no event 99\n")
+
+
+_MANY = """
+    INSERT INTO provider_events (provider, fingerprint, body, outcome, settled_at)
+    SELECT 'CONNECTED_YOU', int4send(number::int), '', 'odd', now() FROM generate_series(1, 1001) number
+"""
+
+
+async def test_a_list_ends_with_the_newest_thousand_and_says_so(database_url: str, house: House) -> None:
+    with psycopg.connect(database_url) as connection:
+        connection.execute(_MANY)
+    cut = tribi(database_url, "providers", "news", "--odd", "--json")
+    assert [event["id"] for event in json.loads(cut.stdout)] == list(range(1001, 1, -1))
+    assert cut.stderr == "These are the newest 1000; --limit shows more.\n"
+    whole = tribi(database_url, "providers", "news", "--limit", "1001", "--json")
+    assert (len(json.loads(whole.stdout)), whole.stderr) == (1001, "")

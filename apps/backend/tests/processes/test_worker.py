@@ -46,10 +46,6 @@ _NOTE_WAITS = text(
 )
 
 _CODE_CLAIMED = text("SELECT count(*) FROM sign_in_codes WHERE sent_at IS NULL AND leased_until > now()")
-_WAITS_FOR_A_LOCK = text(
-    "SELECT count(*) FROM pg_stat_activity"
-    " WHERE datname = current_database() AND application_name = 'tribi-jobs' AND wait_event_type = 'Lock'"
-)
 _WORK_WAITS_FOR_A_LOCK = text(
     "SELECT count(*) FROM pg_stat_activity"
     " WHERE datname = current_database() AND application_name = 'tribi' AND wait_event_type = 'Lock'"
@@ -207,7 +203,7 @@ async def old_jobs(site: Installation) -> AsyncIterator[tuple[Settings, Begun]]:
 
     async with site.db.begin() as connection:
         await connection.execute(text("SELECT FROM procrastinate_jobs WHERE id = :id FOR UPDATE"), {"id": old})
-        yield {}, Begun(await deferred(site.db, "queue.tidy", {"timestamp": 0}), _WAITS_FOR_A_LOCK, is_gone)
+        yield {}, Begun(await deferred(site.db, "queue.tidy", {"timestamp": 0}), _WORK_WAITS_FOR_A_LOCK, is_gone)
 
 
 @asynccontextmanager

@@ -1,20 +1,28 @@
 """Whether orders go out to the provider, how many may, and whether one ever has."""
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, func, select, text
 
 from app.errors import PausedBy
 from app.house import House
 from app.models import ProvisioningAttempt
+from app.models.esims import MAY_HAVE_SPENT
 from app.services.doctor.findings import Finding, by_hand, failed, passed
 from app.services.esim_providers import get_esim_provider
 from app.services.esims.circuit import Circuit
 from app.services.esims.pause import Obstacle, Outlook, outlook
 from app.services.esims.spend import Caps, caps_of
 
-_DELIVERED = select(func.count(), func.max(ProvisioningAttempt.closed_at)).where(
-    ProvisioningAttempt.is_live,
-    ProvisioningAttempt.outcome == "delivered",
-    ProvisioningAttempt.base_url == bindparam("base_url"),
+_LOOKED_AT = 1000
+"""Whoever has bought so much since, elsewhere, is told that this place is new."""
+
+_NEWEST = (
+    select(ProvisioningAttempt.outcome, ProvisioningAttempt.base_url, ProvisioningAttempt.closed_at)
+    .where(text(MAY_HAVE_SPENT))  # in the order of the index that the caps are counted by
+    .order_by(ProvisioningAttempt.opened_at.desc())
+    .limit(_LOOKED_AT)
+).subquery()
+_DELIVERED = select(func.count(), func.max(_NEWEST.c.closed_at)).where(
+    _NEWEST.c.outcome == "delivered", _NEWEST.c.base_url == bindparam("base_url")
 )
 
 
@@ -66,7 +74,8 @@ async def check_first_live(house: House) -> list[Finding]:
     async with house.db.read() as connection:
         count, last_at = (await connection.execute(_DELIVERED, {"base_url": provider.base_url})).one()
     if count:
-        detail = f"live eSIMs that came from {provider.base_url}: {count}, the last on {last_at:%Y-%m-%d}"
+        told = f"{count}, the last" if count < _LOOKED_AT else f"all of the last {count}, the newest"
+        detail = f"live eSIMs that came from {provider.base_url}: {told} on {last_at:%Y-%m-%d}"
         return [passed("first-live-esim", detail)]
     to_do = (
         "once live orders are on: tribi doctor --live buys one, after asking, and compares the answer with the contract"

@@ -33,9 +33,11 @@ _EXPIRING = (
         EsimProfile.plan_expires_at <= func.now() + _NOTICE,
         # Of a plan for one day that is no news.
         EsimProfile.plan_expires_at - EsimProfile.plan_active_at > _NOTICE,
-        ~select(CrossedThreshold.threshold)
+        # A value, not NOT EXISTS: that might be a join with all thresholds there ever were, to look at a day's plans.
+        select(CrossedThreshold.threshold)
         .where(CrossedThreshold.profile_id == EsimProfile.id, CrossedThreshold.threshold == EXPIRES_SOON)
-        .exists(),
+        .scalar_subquery()
+        .is_(None),
     )
     .order_by(EsimProfile.plan_expires_at)
     .limit(_BATCH)

@@ -19,6 +19,8 @@ OUTCOMES = EVENT_OUTCOMES
 PARKED_FOR = "1 hour"
 """So long after it came, the answer to any purchase is there."""
 
+_LOOKED_AT = 1000
+
 
 @dataclass(frozen=True, slots=True)
 class EventOnFile:
@@ -42,7 +44,10 @@ class EventInFull:
 
 @dataclass(frozen=True, slots=True)
 class Hearsay:
-    """What has come of a provider's events. `parked`: for longer than PARKED_FOR. `last_at`: None where none ever came."""
+    """
+    What has come of a provider's events. `parked`: for longer than PARKED_FOR. `last_at`: None where none is among the newest of
+    all providers, a thousand.
+    """
 
     parked: int
     last_at: datetime | None
@@ -62,13 +67,11 @@ _IN_FULL = select(*_COLUMNS, ReceivedEvent.body).where(ReceivedEvent.id == bindp
 _COUNT_PARKED = select(func.count()).where(
     ReceivedEvent.outcome == "parked", ReceivedEvent.received_at < func.now() - text(f"interval '{PARKED_FOR}'")
 )
-# By the newest id: there is no index on the time, and none is worth it.
-_LAST = (
-    select(ReceivedEvent.received_at)
-    .where(ReceivedEvent.provider == bindparam("provider"))
-    .order_by(ReceivedEvent.id.desc())
-    .limit(1)
-)
+# Of one that has told nothing lately all events of the others would be looked through.
+_NEWEST = (
+    select(ReceivedEvent.provider, ReceivedEvent.received_at).order_by(ReceivedEvent.id.desc()).limit(_LOOKED_AT)
+).subquery()
+_LAST = select(func.max(_NEWEST.c.received_at)).where(_NEWEST.c.provider == bindparam("provider"))
 
 
 async def list_events(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, bindparam, case, delete, func, select, text, update
+from sqlalchemy import Row, Select, any_, bindparam, case, delete, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.audit import Tag, record
@@ -84,9 +84,9 @@ _AGAIN = (
     )
 )
 _is_old = WebhookEvent.occurred_at < func.now() - text(f"interval '{KEPT_FOR}'")
-_FORGET = delete(WebhookEvent).where(
-    WebhookEvent.id.in_(select(WebhookEvent.id).order_by(WebhookEvent.id).limit(_BATCH)), _is_old
-)
+# An array, not IN: that might be a join with all events.
+_oldest = func.array(select(WebhookEvent.id).order_by(WebhookEvent.id).limit(_BATCH).scalar_subquery())
+_FORGET = delete(WebhookEvent).where(WebhookEvent.id == any_(_oldest), _is_old)
 
 
 async def list_deliveries(
