@@ -19,5 +19,5 @@ class Pace:
     try_s: float
 
 
-FULL = Pace(repetitions=3, seconds=8, warm_s=3, try_s=3)
+FULL = Pace(repetitions=3, seconds=5, warm_s=2, try_s=2)
 QUICK = Pace(repetitions=3, seconds=2, warm_s=1, try_s=1)
