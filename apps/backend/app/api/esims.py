@@ -113,8 +113,6 @@ async def activate(request: Request) -> Response:
     if secret is not None:
         async with office.house.db.read() as connection:
             key, found = await standing_for_key(connection, office.house.vault, secret, order_id)
-        if isinstance(found, Esim):
-            return _replayed(found, office)
         return await _activated(request, office, key, order_id, found)
     caller = await caller_of(request, office)
     caller.require("esims")
@@ -128,7 +126,7 @@ def _replayed(esim: Esim, office: Office) -> Response:
 
 
 async def _activated(
-    request: Request, office: Office, caller: Caller, order_id: int, looked: Looked | None
+    request: Request, office: Office, caller: Caller, order_id: int, looked: Esim | Looked | None
 ) -> Response:
     given = ",".join(request.headers.getlist("prefer"))
     wishes = {wish.partition(";")[0].strip().lower() for wish in given.split(",")}

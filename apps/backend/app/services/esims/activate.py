@@ -49,7 +49,6 @@ DRAIN_MARGIN_S = 10
 """On shutdown, calls in flight get the provider's timeout plus this long."""
 
 _LAST_CALL_S = 1
-
 _GOES_ON = (
     "Tribi cannot reach its database at the moment. The activation of this order may be under way, and an eSIM may have been "
     "bought: it is kept. Send the request again a little later; nothing is bought twice."
@@ -113,7 +112,7 @@ class Activations:
         self._is_closing = False
 
     async def activate(
-        self, order_id: int, *, actor: str, respond_async: bool = False, looked: Looked | None = None
+        self, order_id: int, *, actor: str, respond_async: bool = False, looked: Esim | Looked | None = None
     ) -> Activation:
         """
         Activates an order's eSIM, once. Calling again returns the same eSIM and buys nothing.
@@ -121,7 +120,7 @@ class Activations:
         Args:
             actor: who asks, in the form of `audit_log.actor`.
             respond_async: return as soon as the intent is committed (RFC 7240's `respond-async`).
-            looked: where the caller has looked already how the order stands.
+            looked: what the caller has seen of the order already; what is under way here goes before it.
 
         Returns:
             The eSIM; not done where the wait ended before the provider answered: the work goes on.
@@ -133,7 +132,8 @@ class Activations:
             DatabaseUnavailable: nothing was sent by this call.
         """
         flight = self._flights.get(order_id)
-        is_starter = flight is None
+        if (is_starter := flight is None) and isinstance(looked, Esim):
+            return Activation(looked)
         if flight is None:
             flight = self._depart(order_id, lambda flight: self._fly(order_id, actor, flight, looked))
 
@@ -219,8 +219,8 @@ class Activations:
         flight.task.add_done_callback(landed)
         return flight
 
-    async def _fly(self, order_id: int, actor: str, flight: _Flight, looked: Looked | None) -> Activation:
-        if looked is None:
+    async def _fly(self, order_id: int, actor: str, flight: _Flight, looked: Esim | Looked | None) -> Activation:
+        if not isinstance(looked, Looked):
             async with self._db.read() as connection:
                 looked = await look(connection, order_id)
         attempted = looked.standing or await self._attempt(
