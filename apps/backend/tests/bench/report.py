@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.results import ROOT, Figure, Record, Target
+from tests.chaos.report import render as render_between
 
 PAGE = ROOT / "docs" / "performance.md"
-_BEGIN, _END = "<!-- bench -->", "<!-- /bench -->"
 NOISY = "Too noisy to conclude"
 
 
@@ -88,15 +88,5 @@ def markdown(record: Record) -> str:
 
 
 def render(made: str, page: Path = PAGE) -> None:
-    """
-    Puts it between the page's markers.
-
-    Raises:
-        ValueError: it has none.
-    """
-    text = page.read_text("utf-8")
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{page.name} lacks the markers {_BEGIN} and {_END}")
-    page.write_text(f"{before}{_BEGIN}\n{made}\n{_END}{after}", "utf-8")
+    """As of the runs' report."""
+    render_between(made, page, "bench")

@@ -15,7 +15,6 @@ ROOT = BACKEND_DIR.parents[1]
 RECORDS = ROOT / "docs" / "reliability_runs.jsonl"
 PAGE = ROOT / "docs" / "reliability.md"
 
-_BEGIN, _END = "<!-- runs -->", "<!-- /runs -->"
 _WRITTEN_BY_RUNS = (RECORDS, PAGE)
 DIRTY = "+"
 """Behind a commit: the tree held changes that it doesn't."""
@@ -149,11 +148,16 @@ def _figures(records: Sequence[Record]) -> list[str]:
     ]
 
 
-def render(made: str, page: Path = PAGE) -> None:
-    """Puts the table between the page's markers."""
-    text = page.read_text("utf-8")
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise ValueError(f"{page.name} lacks the markers {_BEGIN} and {_END}")
-    page.write_text(f"{before}{_BEGIN}\n{made}\n{_END}{after}", "utf-8")
+def render(made: str, page: Path = PAGE, marker: str = "runs") -> None:
+    """
+    Puts what was made between the page's markers.
+
+    Raises:
+        ValueError: it has none.
+    """
+    begin, end = f"<!-- {marker} -->", f"<!-- /{marker} -->"
+    before, found_begin, rest = page.read_text("utf-8").partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"{page.name} lacks the markers {begin} and {end}")
+    page.write_text(f"{before}{begin}\n{made}\n{end}{after}", "utf-8")
