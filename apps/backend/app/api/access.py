@@ -99,13 +99,20 @@ UnsettledOffice = Annotated[Office, Depends(_office)]
 """Its database may be away or not migrated."""
 
 
-async def _settled(office: UnsettledOffice) -> Office:
+def office_of(request: Request) -> Office:
     """
+    For the routes that are asked for most, and see to their request themselves: the dependencies cost more than all the rest.
+
     Raises:
         DatabaseUnavailable: the database hasn't been reached since the start, or isn't migrated.
     """
+    office: Office = request.app.state.office
     _ = office.house.vault
     return office
+
+
+async def _settled(request: Request) -> Office:
+    return office_of(request)
 
 
 AnOffice = Annotated[Office, Depends(_settled)]
@@ -115,18 +122,6 @@ def secret_of(request: Request, base_url: str) -> str | None:
     """What a request brings to say who sends it. An `Authorization` header goes before a cookie, whatever stands in it."""
     authorization = request.headers.get("authorization")
     return cookie_of(request, base_url) if authorization is None else bearer_of(authorization)
-
-
-def office_of(request: Request) -> Office:
-    """
-    For the routes that are asked for most, and see to their request themselves: the dependencies cost more than all the rest.
-
-    Raises:
-        DatabaseUnavailable: as of AnOffice.
-    """
-    office: Office = request.app.state.office
-    _ = office.house.vault
-    return office
 
 
 def id_in(request: Request, name: str) -> int:
