@@ -67,6 +67,11 @@ class Direct:
         found = await cursor.fetchone()
         return None if found is None else self._row._make(found)
 
+    async def all(self, connection: AsyncConnection, values: Values) -> list[Any]:
+        """All its rows, by attributes. Raises as `one_or_none`."""
+        cursor = await self._execute(connection, values)
+        return [self._row._make(found) for found in await cursor.fetchall()]
+
     async def run(self, connection: AsyncConnection, values: Values) -> None:
         """Runs it for what it does. Raises as `one_or_none`."""
         await self._execute(connection, values)

@@ -35,6 +35,7 @@ from app.jobs.renewing import keep_credential_current
 from app.jobs.running import keep_replaying, keep_sweeping, keep_working
 from app.services.esim_providers import get_esim_provider, missing_settings
 from app.services.esims.activate import DRAIN_MARGIN_S, Activations
+from app.services.esims.by_key import ByKey
 from app.services.esims.spend import warn_of_live_orders
 from app.settings import Settings, load_settings, public_url
 
@@ -110,7 +111,7 @@ async def _open(app: FastAPI, settings: Settings) -> AsyncGenerator[None, None]:
             wait_s=settings.wait_s,
             max_concurrency=settings.provider_max_concurrency,
         )
-        app.state.office = Office(house, provider, activations, public_url(settings))
+        app.state.office = Office(house, provider, activations, ByKey(house), public_url(settings))
         _greet(settings)
         settling = asyncio.create_task(_settle(house))
         background = [

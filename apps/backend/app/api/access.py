@@ -1,6 +1,5 @@
 """What a route's handler is given: the office that serves it, and who is asking."""
 
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -12,14 +11,18 @@ from fastapi.security.http import HTTPAuthorizationCredentials
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from app.api.browsers import COOKIE, cookie_of, require_same_origin
+from app.api.problems import reply_to
+from app.errors import TribiError
 from app.house import House
 from app.services.accounts.callers import Caller, authenticate, bearer_of
 from app.services.accounts.keys import Forbidden, KeyCaller
 from app.services.accounts.sessions import TOKEN_PREFIX, SignedIn
 from app.services.esim_providers import EsimProvider
 from app.services.esims.activate import Activations
+from app.services.esims.by_key import ByKey
 
 GREATEST_ID = 2**63 - 1
 
@@ -43,13 +46,17 @@ register_url_convertor("id", _IdConvertor())
 
 class PlainRoute(APIRoute):
     """
-    For the handlers of what is asked for most: they are given the request and see to it themselves. FastAPI's own way to a handler
-    costs a quarter of a read.
+    For the handlers of what is asked for most: the shell itself gives them the request, and they see to it. FastAPI's own way to a
+    handler and back costs a third of a read.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return handler
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        try:
+            response: Response = await self.endpoint(request)
+        except (TribiError, RequestValidationError) as error:
+            response = reply_to(error, scope["path"])
+        await response(scope, receive, send)
 
 
 _ID: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=GREATEST_ID)])
@@ -86,6 +93,7 @@ class Office:
     house: House
     provider: EsimProvider
     activations: Activations
+    by_key: ByKey
     base_url: str
 
 

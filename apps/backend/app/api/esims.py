@@ -39,7 +39,6 @@ from app.services.esim_providers import (
     SupplierRefused,
     SupplierUnreachable,
 )
-from app.services.esims.by_key import esim_for_key, standing_for_key
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold
 from app.services.esims.esim import Esim, esim_by_id, list_esims
 from app.services.esims.intent import Looked
@@ -111,8 +110,7 @@ async def activate(request: Request) -> Response:
         (await caller_of(request, office)).require("esims")  # nobody learns from a 422 what a 401 hides
         raise
     if secret is not None:
-        async with office.house.db.read() as connection:
-            key, found = await standing_for_key(connection, office.house.vault, secret, order_id)
+        key, found = await office.by_key.standing(secret, order_id)
         return await _activated(request, office, key, order_id, found)
     caller = await caller_of(request, office)
     caller.require("esims")
@@ -177,8 +175,7 @@ async def get_esim(request: Request) -> Response:
         await caller_of(request, office)  # nobody learns from a 422 what a 401 hides
         raise
     if secret is not None:
-        async with office.house.db.read() as connection:
-            esim = await esim_for_key(connection, office.house.vault, secret, esim_id)
+        esim = await office.by_key.esim(secret, esim_id)
     else:
         esim = await _esim(office, await caller_of(request, office), esim_id)
     return json_reply(esim_shape(esim, office.base_url))

@@ -92,17 +92,22 @@ def problem_reply(
     )
 
 
+def reply_to(error: TribiError | RequestValidationError, path: str) -> Response:
+    """What is told of an error that a handler may raise."""
+    if isinstance(error, TribiError):
+        return problem_reply(error, path)
+    return problem_reply(
+        ValidationFailed(), path, mistakes=[_mistake(found) for found in error.errors()[:_MOST_ERRORS]]
+    )
+
+
 def install(app: FastAPI) -> None:
     """Every error leaves as a problem document; none brings a stack trace."""
 
     @app.exception_handler(TribiError)
-    async def expected(request: Request, error: TribiError) -> Response:
-        return problem_reply(error, request.scope["path"])
-
     @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        mistakes = [_mistake(found) for found in error.errors()[:_MOST_ERRORS]]
-        return problem_reply(ValidationFailed(), request.scope["path"], mistakes=mistakes)
+    async def expected(request: Request, error: TribiError | RequestValidationError) -> Response:
+        return reply_to(error, request.scope["path"])
 
     @app.exception_handler(HTTPException)
     async def of_the_framework(request: Request, error: HTTPException) -> Response:

@@ -11,10 +11,12 @@ import time
 
 import structlog
 from fastapi import FastAPI
-from starlette.types import Message, Receive, Scope, Send
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars
 
 from app import metrics
+from app.api.access import PlainRoute
 from app.api.problems import InternalError, TooLarge, problem_reply
 from app.gate import Lane, lane
 
@@ -49,6 +51,7 @@ class Shell:
         self.app = app
         app.state.stop_by = lambda: None
         self._headers: tuple[tuple[bytes, bytes], ...] = _SECURITY_HEADERS
+        self._plain = [route for route in app.router.routes if isinstance(route, PlainRoute)]
         if is_https:
             self._headers += ((b"strict-transport-security", b"max-age=31536000; includeSubDomains"),)
 
@@ -90,7 +93,7 @@ class Shell:
                     await body.discard()
                 await problem_reply(TooLarge(), scope["path"])(scope, body.receive, send_with_headers)
             else:
-                await self.app(scope, body.receive, send_with_headers)
+                await self._served_by(scope)(scope, body.receive, send_with_headers)
         except asyncio.CancelledError:
             # The server gives up who still waits as it ends; its own answer to them would be none of ours.
             if status == 0:
@@ -106,6 +109,14 @@ class Shell:
             metrics.HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, status).inc()
             metrics.HTTP_SECONDS.labels(route).observe(seconds)
             log.info("http.request", method=method, route=route, status=status, ms=round(seconds * 1000, 1))
+
+    def _served_by(self, scope: Scope) -> ASGIApp:
+        for route in self._plain:
+            match, found = route.matches(scope)
+            if match is Match.FULL:
+                scope.update(found, app=self.app)
+                return route.serve
+        return self.app
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -18,7 +18,7 @@ from app.services.esim_providers import (
     SupplierUnreachable,
 )
 from app.services.esims.answer import record_answer
-from app.services.esims.by_key import esim_for_key, standing_for_key
+from app.services.esims.by_key import ByKey
 from app.services.esims.cancel import cancel_unissued
 from app.services.esims.circuit import Circuit
 from app.services.esims.dossier import dossier_of
@@ -87,8 +87,16 @@ async def look_at_esim(shop: Shop) -> None:
     async with shop.house.db.read() as connection:
         for owner in (None, life.owner):
             await esim_by_id(connection, shop.house.vault, life.id, owner=owner)
-        await esim_for_key(connection, shop.house.vault, shop.made["key"], life.id)
-        await standing_for_key(connection, shop.house.vault, shop.made["key"], life.order_id)
+    by_key = ByKey(shop.house)
+    await by_key.esim(shop.made["key"], life.id)
+    await by_key.standing(shop.made["key"], life.order_id)
+
+
+@query("the same, sixty-four at the same time")
+async def look_at_many(shop: Shop) -> None:
+    by_key, lives = ByKey(shop.house), [shop.settled() for _ in range(64)]
+    await asyncio.gather(*(by_key.esim(shop.made["key"], life.id) for life in lives))
+    await asyncio.gather(*(by_key.standing(shop.made["key"], life.order_id) for life in lives))
 
 
 @query("GET /api/esims, and tribi esims list, by each status")

@@ -83,15 +83,16 @@ _LISTED = (
     ServiceKey.last_used_at,
     ServiceKey.revoked_at,
 )
-BY_HASH = select(
+ASKED_BY = (
     ServiceKey.id.label("key_id"),
     ServiceKey.scopes,
     or_(ServiceKey.last_used_at.is_(None), ServiceKey.last_used_at < func.now() - text("interval '1 minute'")).label(
         "is_use_unnoted"
     ),
-).where(ServiceKey.secret_hash == bindparam("secret_hash"), ServiceKey.revoked_at.is_(None))
-"""Takes `asked_with`; a row of it is for `asked_by`. Others put it before what the key asks for, so that it is one question."""
-_BY_HASH = Direct(BY_HASH)
+)
+"""What `asked_by` reads; others ask it together with what the key wants to know, so that it is one question."""
+IS_VALID = ServiceKey.revoked_at.is_(None)
+_BY_HASH = Direct(select(*ASKED_BY).where(ServiceKey.secret_hash == bindparam("secret_hash"), IS_VALID))
 _NOTE_USE = update(ServiceKey).where(ServiceKey.id == bindparam("key_id")).values(last_used_at=func.now())
 
 
@@ -158,24 +159,24 @@ async def key_of(connection: AsyncConnection, secret: str) -> KeyCaller:
     Raises:
         Unauthenticated: no key that we know, or a revoked one.
     """
-    return await asked_by(connection, await _BY_HASH.one_or_none(connection, asked_with(secret)))
+    return await asked_by(connection, await _BY_HASH.one_or_none(connection, {"secret_hash": hash_of(secret)}))
 
 
-def asked_with(secret: str) -> dict[str, bytes]:
+def hash_of(secret: str) -> bytes:
     """
-    The parameters of BY_HASH.
+    As it stands in `secret_hash`.
 
     Raises:
         Unauthenticated: no key looks like it.
     """
     if len(secret) > _LONGEST_SECRET or not secret.isascii():
         raise Unauthenticated
-    return {"secret_hash": _hash(secret)}
+    return _hash(secret)
 
 
 async def asked_by(connection: AsyncConnection, row: Any) -> KeyCaller:  # noqa: ANN401 - as `Direct` gives it
     """
-    The key of a row of BY_HASH; that it was used is noted, once a minute.
+    The key of a row that holds ASKED_BY; that it was used is noted, once a minute.
 
     Raises:
         Unauthenticated: there is no row.

@@ -1,71 +1,104 @@
-"""What service keys ask for most, each in one question to the database: who is asking, and what it is about."""
+"""What service keys ask for most, each in one question to the database: who is asking, and what it is about.
 
-from typing import Any
+All that are asked at the same time are one question, too (`Gathering`).
+"""
 
-from sqlalchemy import FromClause, Select, bindparam, select
-from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.orm import join
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+from sqlalchemy import BigInteger, FromClause, LargeBinary, and_, bindparam, column, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.direct import Direct
 from app.errors import NotFound
-from app.models import EsimProfile, Order
-from app.services.accounts.keys import BY_HASH, KeyCaller, asked_by, asked_with
+from app.gate import Lane
+from app.gathering import Gathering
+from app.house import House
+from app.models import EsimProfile, Order, ServiceKey
+from app.services.accounts.keys import ASKED_BY, IS_VALID, KeyCaller, Unauthenticated, asked_by, hash_of
 from app.services.esims.esim import COLUMNS, Esim, esim_of
 from app.services.esims.intent import STANDING, Looked
-from app.vault import Vault
 
-_asking = BY_HASH.cte("asking")
-
-
-def _about(*columns: Any, found: Any, where: Any) -> Select[Any]:  # noqa: ANN401 - SQLAlchemy's own types don't cover joins of tables
-    """One row where the key is known, its columns of `found` null where there is nothing to be found."""
-    source: FromClause = _asking.outerjoin(found, where)
-    return select(_asking.c.key_id, _asking.c.scopes, _asking.c.is_use_unnoted, *columns).select_from(source)
-
-
-_ESIM = Direct(_about(*COLUMNS, found=EsimProfile, where=EsimProfile.id == bindparam("id")))
-_STANDING = Direct(
-    _about(
-        *STANDING,
-        *(column for column in COLUMNS if column is not EsimProfile.status),
-        found=join(Order, EsimProfile, EsimProfile.order_id == Order.id),
-        where=Order.id == bindparam("order_id"),
-    )
+_asked = (
+    func.unnest(bindparam("secret_hashes", type_=ARRAY(LargeBinary)), bindparam("ids", type_=ARRAY(BigInteger)))
+    .table_valued(column("secret_hash", LargeBinary), column("id", BigInteger), with_ordinality="place", name="asked")
+    .render_derived()
 )
 
 
-async def esim_for_key(connection: AsyncConnection, vault: Vault, secret: str, esim_id: int) -> Esim:
-    """
-    Raises:
-        Unauthenticated: no key has that secret.
-        NotFound: there is no such eSIM.
-    """
-    row = await _ESIM.one_or_none(connection, {"id": esim_id} | asked_with(secret))
-    await asked_by(connection, row)
-    if row.id is None:
-        raise NotFound(f"there is no eSIM {esim_id}")
-    return esim_of(row, vault)
+def _about(*columns: Any, found: FromClause, id_column: Any) -> Direct:  # noqa: ANN401 - a table's column
+    """A row for each question, in whatever order: `key_id` is null where there is no such key, `columns` where nothing is found."""
+    asked_and_keys = _asked.outerjoin(ServiceKey.__table__, and_(ServiceKey.secret_hash == _asked.c.secret_hash, IS_VALID))
+    source = asked_and_keys.outerjoin(found, id_column == _asked.c.id)
+    return Direct(select(_asked.c.place, *ASKED_BY, *columns).select_from(source))
 
 
-async def standing_for_key(
-    connection: AsyncConnection, vault: Vault, secret: str, order_id: int
-) -> tuple[KeyCaller, Esim | Looked]:
-    """
-    How an order stands that a key wants to activate, without locking it.
+_ESIM = _about(*COLUMNS, found=EsimProfile.__table__, id_column=EsimProfile.id)
+_STANDING = _about(
+    *STANDING,
+    *(one for one in COLUMNS if one is not EsimProfile.status),
+    found=Order.__table__.join(EsimProfile.__table__, EsimProfile.order_id == Order.id),
+    id_column=Order.id,
+)
 
-    Returns:
-        The eSIM once it is provisioned. Else what was seen, without a judgement: what this process has under way for the order
-        goes before it.
 
-    Raises:
-        Unauthenticated, Forbidden: no key has that secret, or it may not activate.
-        NotFound: there is no such order.
-    """
-    row = await _STANDING.one_or_none(connection, {"order_id": order_id} | asked_with(secret))
-    caller = await asked_by(connection, row)
-    caller.require("esims")
-    if row.id is None:
-        raise NotFound
-    if row.status == "provisioned":
-        return caller, esim_of(row, vault)
-    return caller, Looked(row.order_status, row.status, row.attempt_id)
+class _Question(NamedTuple):
+    secret_hash: bytes
+    id: int
+
+
+class ByKey:
+    """Of one process."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._esims = Gathering(partial(self._ask, _ESIM), queue_in=Lane.LOOK)
+        self._standings = Gathering(partial(self._ask, _STANDING), queue_in=Lane.REST)
+
+    async def esim(self, secret: str, esim_id: int) -> Esim:
+        """
+        Raises:
+            Unauthenticated: no key has that secret.
+            NotFound: there is no such eSIM.
+            DatabaseUnavailable: it is away.
+        """
+        _, row = await self._esims.answer_to(_Question(hash_of(secret), esim_id))
+        if row.id is None:
+            raise NotFound(f"there is no eSIM {esim_id}")
+        return esim_of(row, self._house.vault)
+
+    async def standing(self, secret: str, order_id: int) -> tuple[KeyCaller, Esim | Looked]:
+        """
+        How an order stands that a key wants to activate, without locking it.
+
+        Returns:
+            The eSIM once it is provisioned. Else what was seen, without a judgement: what this process has under way for the order
+            goes before it.
+
+        Raises:
+            Unauthenticated, Forbidden: no key has that secret, or it may not activate.
+            NotFound: there is no such order.
+            DatabaseUnavailable: it is away.
+        """
+        caller, row = await self._standings.answer_to(_Question(hash_of(secret), order_id))
+        caller.require("esims")
+        if row.id is None:
+            raise NotFound
+        if row.status == "provisioned":
+            return caller, esim_of(row, self._house.vault)
+        return caller, Looked(row.order_status, row.status, row.attempt_id)
+
+    async def _ask(
+        self, statement: Direct, asked: Sequence[_Question]
+    ) -> list[tuple[KeyCaller, Any] | Exception]:  # Any: a row, as `Direct` gives it
+        hashes, ids = zip(*asked, strict=True)
+        async with self._house.db.read() as connection:
+            rows = await statement.all(connection, {"secret_hashes": list(hashes), "ids": list(ids)})
+            known = {row.key_id: row for row in rows if row.key_id is not None}
+            callers = {key_id: await asked_by(connection, row) for key_id, row in known.items()}
+        answers: list[tuple[KeyCaller, Any] | Exception] = [Unauthenticated() for _ in asked]
+        for row in rows:
+            if row.key_id is not None:
+                answers[row.place - 1] = callers[row.key_id], row
+        return answers

@@ -18,6 +18,7 @@ from app.house import House
 from app.main import create_app
 from app.services.esim_providers import EsimProvider
 from app.services.esims.activate import Activations
+from app.services.esims.by_key import ByKey
 from app.settings import Settings
 from app.vault import Keyring
 from tests.api.serving import Reply, keeps_the_rules
@@ -97,7 +98,7 @@ class Process:
         """Like new: what was in its memory is gone."""
         self._provider = provider
         self.activations = self.command()
-        self._shell.app.state.office = Office(self.house, provider, self.activations, BASE_URL)
+        self._shell.app.state.office = Office(self.house, provider, self.activations, ByKey(self.house), BASE_URL)
 
     def command(self) -> Activations:
         """The activations of a process of their own, as the command line has them."""
