@@ -112,7 +112,7 @@ async def test_whoever_leaves_takes_nobody_along_and_is_not_asked_for_later(aske
     gone.cancel()
     await asyncio.sleep(0)
     asked.may_answer.set()
-    assert await asyncio.gather(staying, waiting) == [20, 50]
+    assert list(await asyncio.gather(staying, waiting)) == [20, 50]
     assert asked.askings == [[1, 2], [3], [5]]
 
 

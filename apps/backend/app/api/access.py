@@ -13,6 +13,7 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.api.bodies import mistakes_in
 from app.api.browsers import COOKIE, cookie_of, require_same_origin
 from app.api.problems import reply_to
 from app.errors import TribiError
@@ -142,8 +143,7 @@ def id_in(request: Request, name: str) -> int:
     try:
         return _ID.validate_python(request.path_params[name])
     except ValidationError as error:
-        mistakes = [found | {"loc": ("path", name)} for found in error.errors(include_url=False)]
-        raise RequestValidationError(mistakes) from None
+        raise mistakes_in(error, "path", name) from None
 
 
 def key_in(request: Request, office: Office) -> str | None:

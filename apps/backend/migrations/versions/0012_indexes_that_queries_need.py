@@ -14,42 +14,21 @@ branch_labels = None
 depends_on = None
 
 
+INDEXES = (
+    ('ix_provider_events_aside', 'provider_events', ['outcome', 'id'], "outcome IN ('parked', 'odd')"),
+    ('ix_webhook_deliveries_failed', 'webhook_deliveries', ['id'], "status = 'failed'"),
+    ('ix_procrastinate_jobs_failed', 'procrastinate_jobs', ['id'], "status = 'failed'"),
+    # Procrastinate's own is for jobs that are being done: a worker that takes its leave looks for all that it ever did.
+    ('ix_procrastinate_jobs_worker_id', 'procrastinate_jobs', ['worker_id'], 'worker_id IS NOT NULL'),
+)
+
+
 def upgrade() -> None:
     # While others write, which a transaction can't.
     with op.get_context().autocommit_block():
-        if _is_to_be_made('ix_provider_events_aside'):
-            op.create_index(
-                'ix_provider_events_aside',
-                'provider_events',
-                ['outcome', 'id'],
-                postgresql_where=sa.text("outcome IN ('parked', 'odd')"),
-                postgresql_concurrently=True,
-            )
-        if _is_to_be_made('ix_webhook_deliveries_failed'):
-            op.create_index(
-                'ix_webhook_deliveries_failed',
-                'webhook_deliveries',
-                ['id'],
-                postgresql_where=sa.text("status = 'failed'"),
-                postgresql_concurrently=True,
-            )
-        if _is_to_be_made('ix_procrastinate_jobs_failed'):
-            op.create_index(
-                'ix_procrastinate_jobs_failed',
-                'procrastinate_jobs',
-                ['id'],
-                postgresql_where=sa.text("status = 'failed'"),
-                postgresql_concurrently=True,
-            )
-        # Procrastinate's own is for jobs that are being done: a worker that takes its leave looks for all that it ever did.
-        if _is_to_be_made('ix_procrastinate_jobs_worker_id'):
-            op.create_index(
-                'ix_procrastinate_jobs_worker_id',
-                'procrastinate_jobs',
-                ['worker_id'],
-                postgresql_where=sa.text('worker_id IS NOT NULL'),
-                postgresql_concurrently=True,
-            )
+        for name, table, columns, condition in INDEXES:
+            if _is_to_be_made(name):
+                op.create_index(name, table, columns, postgresql_where=sa.text(condition), postgresql_concurrently=True)
         # Plans and keys are never deleted, and nothing is looked up by them.
         op.drop_index('ix_orders_placed_by_key_id', 'orders', if_exists=True, postgresql_concurrently=True)
         op.drop_index('ix_orders_plan_id', 'orders', if_exists=True, postgresql_concurrently=True)
@@ -67,7 +46,5 @@ def _is_to_be_made(name: str) -> bool:
 def downgrade() -> None:
     op.create_index('ix_orders_placed_by_key_id', 'orders', ['placed_by_key_id'], unique=False)
     op.create_index('ix_orders_plan_id', 'orders', ['plan_id'], unique=False)
-    op.drop_index('ix_procrastinate_jobs_worker_id', table_name='procrastinate_jobs')
-    op.drop_index('ix_procrastinate_jobs_failed', table_name='procrastinate_jobs')
-    op.drop_index('ix_webhook_deliveries_failed', table_name='webhook_deliveries')
-    op.drop_index('ix_provider_events_aside', table_name='provider_events')
+    for name, table, _, _ in reversed(INDEXES):
+        op.drop_index(name, table_name=table)

@@ -1,22 +1,66 @@
 """
-mutmut with one correction, run by `g23.py` in a process of its own, in the folder where mutmut runs.
+mutmut with two changes, run by `g23.py` in a process of its own, in the folder where mutmut runs.
 
-mutmut notes which functions each test calls. What a fixture calls once for a whole module it notes for the first test alone that
-uses it, and so wouldn't ask the others, which look at what came of it, too.
+It notes which functions each test calls. What a fixture calls once for a whole module it notes for the first test alone that uses
+it, and so wouldn't ask the others, which look at what came of it, too.
+
+It runs a mutant's tests in no order, some 40 s of them, until one fails. But who has noticed one change to a function mostly
+notices the next one, too: so those are asked first, and the others, the quickest first, where they have noticed nothing.
 """
 
 import ast
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from mutmut import __main__ as mutmut
+from mutmut.runners.harness import PytestRunner
 from mutmut.state import state
+from mutmut.utils.file_utils import change_cwd
+from mutmut.utils.format_utils import mangled_name_from_mutant_name
 
 _FIXTURE = "encounters"
 _FILE = Path("tests") / "test_esim_providers.py"
 
 _OF_FIXTURE_S = 0.02
 """What the fixture takes, divided among its tests."""
+
+_NOTICED = Path("noticed")
+"""A file for each function, with the tests that have noticed changes to it; beside mutmut's copy of the sources."""
+
+_FIRST = 8
+
+
+class _Noting:
+    """Writes down which tests fail."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            with self._path.open("a") as file:  # many processes append to it, a line at a time
+                file.write(f"{report.nodeid}\n")
+
+
+def _run_likeliest_first(runner: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:
+    tests = sorted(tests, key=lambda test: state().duration_by_test[test])
+    if mutant_name is None or not tests:
+        return _RUN(runner, mutant_name=mutant_name, tests=tests)
+    path = (_NOTICED / mangled_name_from_mutant_name(mutant_name)).absolute()
+    known = Counter(path.read_text().splitlines()) if path.exists() else Counter[str]()
+    first = [test for test, _ in known.most_common() if test in tests][:_FIRST]
+    ending = 0
+    with change_cwd("mutants"):
+        for chosen in (first, [test for test in tests if test not in first]):
+            if chosen and ending == 0:
+                ending = int(runner.execute_pytest(runner._pytest_args_regular_run(chosen), plugins=[_Noting(path)]))  # noqa: SLF001
+    return ending
+
+
+_RUN = PytestRunner.run_tests
 
 
 def _tests_of_fixture() -> set[str]:
@@ -46,6 +90,8 @@ def main() -> None:
             state().duration_by_test[test] += _OF_FIXTURE_S
 
     mutmut.collect_or_load_stats = collect_and_share
+    _NOTICED.mkdir(exist_ok=True)
+    PytestRunner.run_tests = _run_likeliest_first  # type: ignore[method-assign, assignment]
     mutmut.cli()
 
 

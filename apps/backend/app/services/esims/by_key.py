@@ -29,7 +29,9 @@ _asked = (
 
 def _about(*columns: Any, found: FromClause, id_column: Any) -> Direct:  # noqa: ANN401 - a table's column
     """A row for each question, in whatever order: `key_id` is null where there is no such key, `columns` where nothing is found."""
-    asked_and_keys = _asked.outerjoin(ServiceKey.__table__, and_(ServiceKey.secret_hash == _asked.c.secret_hash, IS_VALID))
+    asked_and_keys = _asked.outerjoin(
+        ServiceKey.__table__, and_(ServiceKey.secret_hash == _asked.c.secret_hash, IS_VALID)
+    )
     source = asked_and_keys.outerjoin(found, id_column == _asked.c.id)
     return Direct(select(_asked.c.place, *ASKED_BY, *columns).select_from(source))
 

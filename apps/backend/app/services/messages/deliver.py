@@ -1,15 +1,17 @@
 """A message that is written down goes out: once, although its job may run twice."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from email.message import EmailMessage
+from typing import Any
 
 import structlog
-from sqlalchemy import Row, bindparam, delete, func, or_, select, update
+from sqlalchemy import bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.audit import SYSTEM
 from app.db import until_stored
+from app.direct import Direct
 from app.house import House
 from app.mail import SEND_TIMEOUT_S, MailNotSent, MailRefused, send_mail
 from app.models import CrossedThreshold, EsimProfile, OutgoingMail
@@ -27,7 +29,7 @@ _LEASE = timedelta(seconds=2 * SEND_TIMEOUT_S)
 log = structlog.get_logger()
 
 _IS_OPEN = (OutgoingMail.sent_at.is_(None), OutgoingMail.refused_at.is_(None))
-_CLAIM = (
+_CLAIM = Direct(
     update(OutgoingMail)
     .where(
         OutgoingMail.id == bindparam("mail_id"),
@@ -43,6 +45,10 @@ _TERM = select(
     EsimProfile.plan_expires_at,
     func.coalesce(EsimProfile.plan_expires_at < func.now(), False).label("is_over"),
 ).where(EsimProfile.id == bindparam("esim_id"))
+_of_mail = update(OutgoingMail).where(OutgoingMail.id == bindparam("mail_id"))
+_SENT = Direct(_of_mail.values(sent_at=func.now(), error=bindparam("said")))
+_REFUSED = Direct(_of_mail.values(refused_at=func.now(), error=bindparam("said")))
+_PUT_OFF = Direct(_of_mail.values(leased_until=None, error=bindparam("said")))
 _CROSSED = select(CrossedThreshold.threshold).where(CrossedThreshold.profile_id == bindparam("esim_id"))
 
 
@@ -60,18 +66,23 @@ async def deliver(house: House, mail_id: int) -> None:
     Raises:
         MailNotSent, MailUnderWay: the job is to be tried again.
     """
+    expires_at = None
     async with house.db.begin() as connection:
         claimed = await _claim(connection, mail_id)
         if claimed is None:
             return
         letter = await _letter(connection, house, claimed)
-        term = (await connection.execute(_TERM, {"esim_id": letter.esim.id})).one()
-        if not is_still_true(letter, await _crossed(connection, letter), is_over=term.is_over):
-            await connection.execute(_DROP, {"mail_id": mail_id})
-            log.info("mail.dropped", esim_id=letter.esim.id, kind=letter.kind, reason="what it says is no longer so")
-            return
+        if letter.kind in NOTICES:
+            term = (await connection.execute(_TERM, {"esim_id": letter.esim.id})).one()
+            expires_at = term.plan_expires_at
+            if not is_still_true(letter, await _crossed(connection, letter), is_over=term.is_over):
+                await connection.execute(_DROP, {"mail_id": mail_id})
+                log.info(
+                    "mail.dropped", esim_id=letter.esim.id, kind=letter.kind, reason="what it says is no longer so"
+                )
+                return
     if letter.kind in NOTICES:
-        message = notice_mail(house.settings, letter, expires_at=term.plan_expires_at)
+        message = notice_mail(house.settings, letter, expires_at=expires_at)
     else:
         message = instructions_mail(house.settings, letter)
     await _send(house, mail_id, letter, message)
@@ -83,12 +94,12 @@ async def _send(house: House, mail_id: int, letter: Letter, message: EmailMessag
     try:
         await send_mail(house.settings, message)
     except MailRefused as error:
-        await _note(house, mail_id, refused_at=func.now(), error=str(error))
+        await _note(house, _REFUSED, mail_id, str(error))
         outcome(letter.kind, "refused").inc()
         log.warning("mail.refused", **said, error=str(error))
     except MailNotSent as error:
         outcome(letter.kind, "put_off").inc()
-        await _note(house, mail_id, leased_until=None, error=str(error))
+        await _note(house, _PUT_OFF, mail_id, str(error))
         raise
     else:
         await _note_sent(house, mail_id)
@@ -96,15 +107,15 @@ async def _send(house: House, mail_id: int, letter: Letter, message: EmailMessag
         log.info("mail.sent", **said)
 
 
-async def _claim(connection: AsyncConnection, mail_id: int) -> Row[int, str, int, datetime] | None:
+async def _claim(connection: AsyncConnection, mail_id: int) -> Any:  # noqa: ANN401 - a row, as `Direct` gives it
     """The message's row if it is ours to send now, None if it has been dealt with."""
-    claimed = (await connection.execute(_CLAIM, {"mail_id": mail_id})).one_or_none()
+    claimed = await _CLAIM.one_or_none(connection, {"mail_id": mail_id})
     if claimed is None and await connection.scalar(_OPEN, {"mail_id": mail_id}) is not None:
         raise MailUnderWay
     return claimed
 
 
-async def _letter(connection: AsyncConnection, house: House, claimed: Row[int, str, int, datetime]) -> Letter:
+async def _letter(connection: AsyncConnection, house: House, claimed: Any) -> Letter:  # noqa: ANN401 - of `_claim`
     esim = await esim_by_id(connection, house.vault, claimed.profile_id)
     return Letter(
         kind=claimed.kind,
@@ -134,10 +145,9 @@ async def _crossed(connection: AsyncConnection, letter: Letter) -> set[str]:
 
 async def _note_sent(house: House, mail_id: int) -> None:
     """Tried again while the lease lasts: a database that is away for a moment isn't worth a second message."""
-    within_s = _LEASE.total_seconds() - SEND_TIMEOUT_S
-    await until_stored(lambda: _note(house, mail_id, sent_at=func.now(), error=None), within_s)
+    await until_stored(lambda: _note(house, _SENT, mail_id), _LEASE.total_seconds() - SEND_TIMEOUT_S)
 
 
-async def _note(house: House, mail_id: int, **values: object) -> None:
-    async with house.db.begin() as connection:
-        await connection.execute(update(OutgoingMail).where(OutgoingMail.id == mail_id).values(**values))
+async def _note(house: House, outcome: Direct, mail_id: int, said: str | None = None) -> None:
+    async with house.db.read() as connection:
+        await outcome.run(connection, {"mail_id": mail_id, "said": said})

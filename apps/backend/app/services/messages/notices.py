@@ -4,7 +4,6 @@ from collections.abc import Collection
 from datetime import datetime
 from email.message import EmailMessage
 
-from app.models.mail import NOTICES
 from app.services.esims.thresholds import EXPIRES_SOON
 from app.services.messages.letter import Letter, texts_for, write
 from app.settings import Settings
@@ -13,14 +12,13 @@ from app.traveller import Texts
 
 def is_still_true(letter: Letter, crossed: Collection[str], *, is_over: bool) -> bool:
     """
-    Whether a message is worth sending by now: a mail server may have been away for a day. Instructions always are.
+    Whether a notice is worth sending by now: a mail server may have been away for a day.
 
     Args:
+        letter: of one of NOTICES.
         crossed: the eSIM's thresholds so far.
         is_over: whether the plan's days are.
     """
-    if letter.kind not in NOTICES:
-        return True
     if is_over or letter.esim.plan_state in ("expired", "terminated"):
         return False
     return letter.kind == "data_100" or ("data_100" not in crossed and letter.esim.plan_state != "depleted")

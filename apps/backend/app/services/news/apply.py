@@ -16,6 +16,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
+from app.direct import Direct
 from app.house import House
 from app.models import EsimProfile, ReceivedEvent
 from app.services.esim_providers import News, ProviderEvent, event_source
@@ -81,7 +82,7 @@ _has_open = (
     )
     .distinct()
 )
-_HAS_OPEN = _has_open.where(EsimProfile.id == bindparam("profile_id"), _is_open)
+_HAS_OPEN = Direct(_has_open.where(EsimProfile.id == bindparam("profile_id"), _is_open))
 _TO_CATCH_UP = _has_open.where(ReceivedEvent.outcome == "parked").order_by(EsimProfile.id).limit(_BATCH)
 _MOVE = (
     update(EsimProfile)
@@ -128,7 +129,7 @@ async def apply_event(house: House, event_id: int) -> None:
 async def catch_up(house: House, esim_id: int) -> None:
     """Takes up the news of an eSIM that came before its ICCID was known; nothing where there is none."""
     async with house.db.read() as connection:
-        if await connection.scalar(_HAS_OPEN, {"profile_id": esim_id}) is None:
+        if await _HAS_OPEN.one_or_none(connection, {"profile_id": esim_id}) is None:
             return
     async with house.db.begin() as connection:
         profile = (await connection.execute(_LOCK_BY_ID, {"profile_id": esim_id})).one()

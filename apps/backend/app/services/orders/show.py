@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Row, bindparam, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.direct import Direct
 from app.errors import NotFound
 from app.models import Order
 from app.models.orders import OWNER
@@ -39,8 +40,9 @@ _COLUMNS = (
 IS_OWN = literal_column(OWNER) == bindparam("owner")
 """Of orders: those of one traveller, by the index that is made for it."""
 
-_BY_ID = select(*_COLUMNS).where(Order.id == bindparam("id"))
-_OWN_BY_ID = _BY_ID.where(IS_OWN)
+_by_id = select(*_COLUMNS).where(Order.id == bindparam("id"))
+_BY_ID = Direct(_by_id)
+_OWN_BY_ID = Direct(_by_id.where(IS_OWN))
 _PAGE = select(*_COLUMNS).where(Order.id < bindparam("before_id")).order_by(Order.id.desc()).limit(bindparam("limit"))
 _OWN_PAGE = _PAGE.where(IS_OWN)
 
@@ -59,10 +61,10 @@ async def order_by_id(connection: AsyncConnection, order_id: int, *, owner: str 
     """
     own = {} if owner is None else {"owner": owner}
     query = _BY_ID if owner is None else _OWN_BY_ID
-    row = (await connection.execute(query, {"id": order_id} | own)).one_or_none()
+    row = await query.one_or_none(connection, {"id": order_id} | own)
     if row is None:
         raise NotFound
-    return _view(row)
+    return OrderView(*row)
 
 
 async def orders_before(

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 import app.db as db_module
 from app import metrics
+from app.direct import Direct
 from app.errors import DatabaseUnavailable
 from app.house import House
 from app.mail import MailNotSent
@@ -125,6 +126,21 @@ async def test_an_address_with_letters_of_its_own_country_is_written_as_mail_ser
     assert mailbox.recipients == ["zoe@xn--exmple-cua.com"]
 
 
+async def test_what_installs_is_sent_whatever_has_become_of_the_plan(
+    mailing_house: House, activations: Activations, mailbox: Mailbox
+) -> None:
+    """Whoever asks for it wants it; a notice would be dropped."""
+    esim_id = await an_esim(mailing_house, activations)
+    over = "UPDATE esim_profiles SET plan_state = 'terminated', plan_expires_at = now() - interval '1 day'"
+    await changed(mailing_house, over)
+    await announce_provisioned(mailing_house, esim_id)
+    await deliver(mailing_house, (await resend_instructions(mailing_house, esim_id, actor="test")).mail_id)
+    assert [message["Message-ID"].split("-")[2].split(".")[0] for message in mailbox.messages] == [
+        "instructions",
+        "resend",
+    ]
+
+
 async def test_an_esim_that_is_not_live_says_test(
     mailing_house: House, make_activations: MakeActivations, mailbox: Mailbox
 ) -> None:
@@ -188,12 +204,12 @@ async def test_a_database_that_is_away_just_after_the_message_was_sent_costs_no_
 ) -> None:
     note, tries = delivering._note, 0  # noqa: SLF001 - where the database goes away
 
-    async def note_later(house: House, mail_id: int, **values: object) -> None:
+    async def note_later(house: House, outcome: Direct, mail_id: int) -> None:
         nonlocal tries
         tries += 1
         if tries < 3:
             raise DatabaseUnavailable("away")
-        await note(house, mail_id, **values)
+        await note(house, outcome, mail_id)
 
     monkeypatch.setattr(delivering, "_note", note_later)
     monkeypatch.setattr(db_module, "_STORE_AGAIN_AFTER_S", 0)

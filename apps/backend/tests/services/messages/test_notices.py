@@ -61,8 +61,6 @@ def test_where_the_numbers_are_not_known_none_are_told() -> None:
         ("expires_24h", "active", {"data_80", "expires_24h"}, False, True),
         ("expires_24h", "active", {"data_100", "expires_24h"}, False, False),
         ("expires_24h", "active", {"expires_24h"}, True, False),
-        ("instructions", "expired", {"data_100"}, True, True),
-        ("resend", "terminated", set(), True, True),
     ],
 )
 def test_a_notice_is_sent_while_what_it_says_is_so(
