@@ -48,15 +48,12 @@ def _cell(code: str) -> str:
     return f"`` {shown} ``" if "`" in shown else f"`{shown}`" if shown else ""
 
 
-def forget_endings(results: Path, endings: set[str]) -> None:
+def forget_endings(results: Path, names: set[str]) -> None:
     """These mutants are to be tried again."""
     for path in results.rglob("*.py.meta"):
         known = json.loads(path.read_text())
         statuses = known["exit_code_by_key"]
-        known["exit_code_by_key"] = {
-            name: None if status is not None and _ending(status) in endings else status
-            for name, status in statuses.items()
-        }
+        known["exit_code_by_key"] = {name: None if name in names else status for name, status in statuses.items()}
         path.write_text(json.dumps(known))
 
 

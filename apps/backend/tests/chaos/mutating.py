@@ -1,14 +1,19 @@
 """
-mutmut with two changes, run by `g23.py` in a process of its own, in the folder where mutmut runs.
+mutmut with three changes, run by `g23.py` in a process of its own, in the folder where mutmut runs.
 
 It notes which functions each test calls. What a fixture calls once for a whole module it notes for the first test alone that uses
 it, and so wouldn't ask the others, which look at what came of it, too.
+
+A mutant that makes a test hang would keep a place for a minute and a half: it has run out of time when one test has, whose time is
+many times what any of them takes.
 
 It runs a mutant's tests in no order, some 40 s of them, until one fails. But who has noticed one change to a function mostly
 notices the next one, too: so those are asked first, and the others, the quickest first, where they have noticed nothing.
 """
 
 import ast
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -31,18 +36,31 @@ _NOTICED = Path("noticed")
 """A file for each function, with the tests that have noticed changes to it; beside mutmut's copy of the sources."""
 
 _FIRST = 8
+_TEST_WITHIN_S = 20
+"""The slowest takes two or three, while others are at work."""
 
 
 class _Noting:
-    """Writes down which tests fail."""
+    """Writes down which tests fail, or hang."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        def give_up(_signal: int, _frame: object) -> None:
+            self._note(nodeid)
+            os.kill(os.getpid(), signal.SIGXCPU)  # as mutmut ends those that run out of time
+
+        signal.signal(signal.SIGALRM, give_up)
+        signal.alarm(_TEST_WITHIN_S)
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
-            with self._path.open("a") as file:  # many processes append to it, a line at a time
-                file.write(f"{report.nodeid}\n")
+            self._note(report.nodeid)
+
+    def _note(self, nodeid: str) -> None:
+        with self._path.open("a") as file:  # many processes append to it, a line at a time
+            file.write(f"{nodeid}\n")
 
 
 def _run_likeliest_first(runner: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:

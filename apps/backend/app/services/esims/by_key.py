@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from sqlalchemy import BigInteger, FromClause, LargeBinary, and_, bindparam, column, func, select
+from sqlalchemy import BigInteger, LargeBinary, and_, bindparam, column, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from app.direct import Direct
@@ -27,21 +27,19 @@ _asked = (
 )
 
 
-def _about(*columns: Any, found: FromClause, id_column: Any) -> Direct:  # noqa: ANN401 - a table's column
-    """A row for each question, in whatever order: `key_id` is null where there is no such key, `columns` where nothing is found."""
-    asked_and_keys = _asked.outerjoin(
-        ServiceKey.__table__, and_(ServiceKey.secret_hash == _asked.c.secret_hash, IS_VALID)
+_ask_keys = _asked.outerjoin(ServiceKey.__table__, and_(ServiceKey.secret_hash == _asked.c.secret_hash, IS_VALID))
+_orders_esims = Order.__table__.join(EsimProfile.__table__, EsimProfile.order_id == Order.id)
+
+# A row for each question, in whatever order: `key_id` is null where there is no such key, `id` where there is nothing of that id.
+_ESIM = Direct(
+    select(_asked.c.place, *ASKED_BY, *COLUMNS).select_from(
+        _ask_keys.outerjoin(EsimProfile.__table__, EsimProfile.id == _asked.c.id)
     )
-    source = asked_and_keys.outerjoin(found, id_column == _asked.c.id)
-    return Direct(select(_asked.c.place, *ASKED_BY, *columns).select_from(source))
-
-
-_ESIM = _about(*COLUMNS, found=EsimProfile.__table__, id_column=EsimProfile.id)
-_STANDING = _about(
-    *STANDING,
-    *(one for one in COLUMNS if one is not EsimProfile.status),
-    found=Order.__table__.join(EsimProfile.__table__, EsimProfile.order_id == Order.id),
-    id_column=Order.id,
+)
+_STANDING = Direct(
+    select(
+        _asked.c.place, *ASKED_BY, *STANDING, *(one for one in COLUMNS if one is not EsimProfile.status)
+    ).select_from(_ask_keys.outerjoin(_orders_esims, Order.id == _asked.c.id))
 )
 
 

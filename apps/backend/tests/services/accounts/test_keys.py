@@ -1,5 +1,6 @@
 """Service keys on file: what staff see of them, and that one that is revoked stays so."""
 
+import hashlib
 from datetime import datetime, timedelta
 
 import pytest
@@ -8,7 +9,7 @@ from sqlalchemy import select, update
 from app.errors import NotFound
 from app.house import House
 from app.models import AuditEntry, ServiceKey
-from app.services.accounts.keys import KeyListing, list_keys, revoke_key
+from app.services.accounts.keys import KeyListing, Unauthenticated, hash_of, list_keys, revoke_key
 from tests.builders import a_key
 
 EVA = "cli:eva"
@@ -60,3 +61,11 @@ async def test_who_revokes_which_key_is_on_the_audit_trail(house: House) -> None
 async def test_a_key_that_there_is_not_cannot_be_revoked(house: House) -> None:
     with pytest.raises(NotFound, match=r"^there is no service key 999999$"):
         await revoked(house, 999_999)
+
+
+def test_what_no_key_looks_like_is_not_looked_for() -> None:
+    """A header may be of any length, and hold anything."""
+    assert hash_of("x" * 200) == hashlib.sha256(b"x" * 200).digest()
+    for secret in ("x" * 201, "tribi_\u00e9"):
+        with pytest.raises(Unauthenticated):
+            hash_of(secret)
