@@ -92,9 +92,9 @@ class ByKey:
     async def _ask(
         self, statement: Direct, asked: Sequence[_Question]
     ) -> list[tuple[KeyCaller, Any] | Exception]:  # Any: a row, as `Direct` gives it
-        hashes, ids = zip(*asked, strict=True)
+        values = {"secret_hashes": [one.secret_hash for one in asked], "ids": [one.id for one in asked]}
         async with self._house.db.read() as connection:
-            rows = await statement.all(connection, {"secret_hashes": list(hashes), "ids": list(ids)})
+            rows = await statement.all(connection, values)
             known = {row.key_id: row for row in rows if row.key_id is not None}
             callers = {key_id: await asked_by(connection, row) for key_id, row in known.items()}
         answers: list[tuple[KeyCaller, Any] | Exception] = [Unauthenticated() for _ in asked]

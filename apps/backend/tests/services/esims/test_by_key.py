@@ -10,10 +10,12 @@ from app.errors import DatabaseUnavailable, NotFound
 from app.house import House
 from app.models import ServiceKey
 from app.services.accounts.keys import Forbidden, Unauthenticated, revoke_key
+from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims.by_key import ByKey
 from app.services.esims.esim import Esim, esim_by_order
 from app.services.esims.intent import Looked
 from tests.builders import a_key, an_order, provisioned
+from tests.services.esims.test_settling import an_intent
 from tests.statements import statements
 
 
@@ -56,6 +58,19 @@ async def test_each_is_told_how_the_order_stands_that_it_wants_to_activate(house
     assert seen == [Looked("paid", "pending", None), esims[1], Looked("refunded", "pending", None)]
     assert [one[0].key_id for one in told if isinstance(one, tuple)] == [key_id] * 3
     assert [type(one) for one in told[3:]] == [NotFound, Forbidden, Unauthenticated]
+
+
+async def test_an_attempt_that_is_open_is_seen(house: House, provider: ConnectedYou) -> None:
+    _, secret = await a_key(house.db)
+    intent = await an_intent(house, provider, await an_order(house.db))
+    _, seen = await ByKey(house).standing(secret, intent.order_id)
+    assert seen == Looked("paid", "provisioning", intent.attempt_id)
+
+
+async def test_an_esim_that_there_is_not_is_named_in_the_error(house: House) -> None:
+    _, secret = await a_key(house.db)
+    with pytest.raises(NotFound, match=r"^there is no eSIM 4711$"):
+        await ByKey(house).esim(secret, 4711)
 
 
 async def test_a_hundred_at_once_are_a_few_statements(house: House, esims: list[Esim]) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app.house import House
 from app.main import create_app
-from app.services.esim_providers import EsimProvisioningError, SupplierUnreachable
+from app.services.esim_providers import EsimProvisioningError, SupplierOutcomeUnknown, SupplierUnreachable
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esim_providers.connected_you.dry_run import DryRun
 from app.services.esims.activate import Activations
@@ -87,7 +87,23 @@ async def test_an_unknown_that_the_sweep_finds_is_told_once_and_so_is_its_late_a
     delivered = await the_answer(provider, intent)
     for _ in range(3):  # only its acknowledgement was lost
         await record_answer(house.db, house.vault, intent, provider.name, delivered)
-    assert await kinds(house) == ["order.paid", "esim.outcome_unknown", "esim.provisioned"]
+    assert [(event.type, event.data["is_live"]) for event in (await events_on_file(house.db))[1:]] == [
+        ("esim.outcome_unknown", True),
+        ("esim.provisioned", True),
+    ]
+
+
+async def test_that_a_forgotten_attempt_failed_is_told_as_unknown(house: House, provider: ConnectedYou) -> None:
+    await an_endpoint(house, URL)
+    order_id = await an_order(house.db, is_live=True)
+    intent = await an_intent(house, provider, order_id)
+    async with house.db.begin() as connection:
+        await connection.execute(text("DELETE FROM provisioning_attempts"))
+        await connection.execute(text("UPDATE esim_profiles SET status = 'pending'"))
+    await record_answer(house.db, house.vault, intent, provider.name, SupplierOutcomeUnknown("lost"))
+    [_, told] = await events_on_file(house.db)
+    unknown = {"order_id": order_id, "esim_id": intent.profile_id, "is_live": True}
+    assert (told.type, told.data) == ("esim.outcome_unknown", told.data | unknown)
 
 
 async def test_an_answer_that_is_stored_again_is_not_told_again(house: House, provider: ConnectedYou) -> None:
