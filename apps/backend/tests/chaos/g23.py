@@ -57,8 +57,8 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
                 left.setdefault(mutant.module, []).append(mutant.name)
         chosen = sorted(left.values(), key=len)[:n]
         if chosen:
-            # Most of a test is waiting, for sockets and for the database; one that hangs does nothing else.
-            children = 3 * (os.cpu_count() or 1)
+            # Most of a test is waiting, for sockets and for the database.
+            children = 2 * (os.cpu_count() or 1)
             names = [name for module in chosen for name in module]
             await _python("-c", _MUTMUT, "run", "--max-children", str(children), *names, server_url=server.url)
     tick(n)

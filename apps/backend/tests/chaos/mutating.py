@@ -8,7 +8,7 @@ A mutant that makes a test hang would keep a place for a minute and a half: it h
 many times what any of them takes.
 
 It runs a mutant's tests in no order, some 40 s of them, until one fails. But who has noticed one change to a function mostly
-notices the next one, too: so those are asked first, and the others, the quickest first, where they have noticed nothing.
+notices the next one, too: so those are asked first, where they have noticed nothing those that know its module, and so on.
 """
 
 import ast
@@ -64,18 +64,27 @@ class _Noting:
 
 
 def _run_likeliest_first(runner: PytestRunner, *, mutant_name: str | None, tests: Iterable[str]) -> int:
-    tests = sorted(tests, key=lambda test: state().duration_by_test[test])
     if mutant_name is None or not tests:
         return _RUN(runner, mutant_name=mutant_name, tests=tests)
-    path = (_NOTICED / mangled_name_from_mutant_name(mutant_name)).absolute()
-    known = Counter(path.read_text().splitlines()) if path.exists() else Counter[str]()
-    first = [test for test, _ in known.most_common() if test in tests][:_FIRST]
+    function = mangled_name_from_mutant_name(mutant_name)
+    path = (_NOTICED / function).absolute()
+    likely, everybody = _noted(path.name), _noted("*")
+    same_module = _noted(f"{function.rpartition('.')[0]}.*")
+    tests = sorted(
+        tests, key=lambda test: (-likely[test], -same_module[test], -everybody[test], state().duration_by_test[test])
+    )
+    first = sum(test in likely for test in tests[:_FIRST])
     ending = 0
     with change_cwd("mutants"):
-        for chosen in (first, [test for test in tests if test not in first]):
+        for chosen in (tests[:first], tests[first:]):
             if chosen and ending == 0:
                 ending = int(runner.execute_pytest(runner._pytest_args_regular_run(chosen), plugins=[_Noting(path)]))  # noqa: SLF001
     return ending
+
+
+def _noted(pattern: str) -> Counter[str]:
+    """How often each test has noticed a change, by the files of that pattern."""
+    return Counter(test for path in _NOTICED.glob(pattern) for test in path.read_text().splitlines())
 
 
 _RUN = PytestRunner.run_tests
