@@ -9,7 +9,7 @@ import zlib
 from itertools import groupby
 from typing import Final
 
-import segno
+import zxingcpp
 
 QUIET_ZONE: Final = 4
 """Light modules on each side (ISO/IEC 18004 section 9.1)."""
@@ -122,10 +122,15 @@ def qr_terminal(text: str, *, label: str | None = None, colour: bool = True) -> 
 def _modules(text: str) -> _Rows:
     """The symbol within its quiet zone; a square."""
     try:
-        symbol = segno.make(text, error="m", boost_error=False, micro=False, encoding="utf-8")
-    except segno.DataOverflowError:
+        symbol = zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.QRCode, ec_level="M")
+    except ValueError:
         raise QrImpossible("The text is too long for a QR code.") from None
-    return [[bool(module) for module in row] for row in symbol.matrix_iter(border=QUIET_ZONE)]
+    picture = memoryview(symbol.to_image(scale=1, add_quiet_zones=False))  # type: ignore[arg-type]  # a buffer (PEP 688)
+    side, pixels = len(picture), picture.tobytes()  # a byte each, 0 is dark
+    light = [False] * QUIET_ZONE
+    above = [[False] * (side + 2 * QUIET_ZONE) for _ in light]
+    rows = [[*light, *(pixel == 0 for pixel in pixels[y * side : (y + 1) * side]), *light] for y in range(side)]
+    return [*above, *rows, *map(list, above)]
 
 
 def _label_rows(label: str | None, width: int) -> _Rows:

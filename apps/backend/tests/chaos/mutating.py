@@ -9,6 +9,7 @@ many times what any of them takes.
 
 It runs a mutant's tests in no order, some 40 s of them, until one fails. But who has noticed one change to a function mostly
 notices the next one, too: so those are asked first, where they have noticed nothing those that know its module, and so on.
+What nobody notices is shown to tests that aren't in its selection, as they take longer.
 """
 
 import ast
@@ -36,6 +37,10 @@ _NOTICED = Path("noticed")
 """A file for each function, with the tests that have noticed changes to it; beside mutmut's copy of the sources."""
 
 _FIRST = 8
+_LAST = ("tests/api/test_activation.py", "tests/api/test_activation_failures.py")
+"""They start a server, which takes a second: so only what nobody else has noticed is shown to them."""
+
+_OF_LAST = "app.services.esims."
 _TEST_WITHIN_S = 45
 """The slowest takes four, and with all others at work fifteen."""
 
@@ -70,13 +75,15 @@ def _run_likeliest_first(runner: PytestRunner, *, mutant_name: str | None, tests
     path = (_NOTICED / function).absolute()
     likely, everybody = _noted(path.name), _noted("*")
     same_module = _noted(f"{function.rpartition('.')[0]}.*")
-    tests = sorted(
-        tests, key=lambda test: (-likely[test], -same_module[test], -everybody[test], state().duration_by_test[test])
+    first = [test for test, _ in likely.most_common() if test in tests or test.startswith(_LAST)][:_FIRST]
+    others = sorted(
+        (test for test in tests if test not in first),
+        key=lambda test: (-same_module[test], -everybody[test], state().duration_by_test[test]),
     )
-    first = sum(test in likely for test in tests[:_FIRST])
+    last = _LAST if function.startswith(_OF_LAST) else ()
     ending = 0
     with change_cwd("mutants"):
-        for chosen in (tests[:first], tests[first:]):
+        for chosen in (first, others, last):
             if chosen and ending == 0:
                 ending = int(runner.execute_pytest(runner._pytest_args_regular_run(chosen), plugins=[_Noting(path)]))  # noqa: SLF001
     return ending

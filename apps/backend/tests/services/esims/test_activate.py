@@ -336,8 +336,9 @@ async def test_without_a_free_slot_the_caller_is_told_busy_and_the_order_stays_o
     first, second = await an_order(house.db), await an_order(house.db)
     holding = asyncio.create_task(activate(activations, first, respond_async=True))
     await supplier.wait_until_held(1)
-    with pytest.raises(ProviderBusy):
+    with pytest.raises(ProviderBusy) as refused:
         await activate(activations, second)
+    assert refused.value.retry_after_s == 1
     assert (await on_file(house, second)).profile.status == "pending"
     supplier.release()
     assert await holding == "under way"
@@ -384,8 +385,9 @@ async def test_an_intent_that_slept_before_its_commit_is_not_put_on_file(
 ) -> None:
     sleeps_at(Point.INTENT_WRITTEN, monkeypatch)
     order_id = await an_order(house.db)
-    with pytest.raises(ProviderBusy):
+    with pytest.raises(ProviderBusy) as refused:
         await activate(activations, order_id)
+    assert refused.value.retry_after_s == 1
     filed = await on_file(house, order_id)
     assert (filed.profile.status, filed.attempts) == ("pending", [])
     assert supplier.request_count == 0

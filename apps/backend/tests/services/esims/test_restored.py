@@ -6,13 +6,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from app import held
 from app.errors import ProviderPaused
 from app.held import InstallationHeld
 from app.house import House
 from app.journal import Entry, Journal, all_of, hash_of
+from app.models import AuditEntry
 from app.services.esim_providers import SupplierOutcomeUnknown, SupplierUnreachable
 from app.services.esim_providers.connected_you.client import ConnectedYou
 from app.services.esims.activate import Activations
@@ -170,6 +171,10 @@ async def test_a_process_that_runs_finds_out_before_it_sends_anything_else(
     assert refused.value.retry_after_s
     assert await installation.held_since() is not None
     assert len(supplier.requests) == 1
+    columns = (AuditEntry.actor, AuditEntry.subject_type, AuditEntry.subject_id, AuditEntry.details)
+    async with installation.house.db.read() as connection:
+        held = await connection.execute(select(*columns).where(AuditEntry.tag == "installation.held"))
+        assert [tuple(row) for row in held] == [("system", "installation", 1, {"forgotten": 1})]
 
 
 async def test_a_process_that_runs_and_has_sent_nothing_finds_out(
