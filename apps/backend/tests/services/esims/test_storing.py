@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from app.errors import DatabaseUnavailable
 from app.house import House
@@ -40,6 +41,15 @@ async def test_what_another_esim_holds_is_delivered_to_nobody_and_a_person_is_as
     assert (attempt.outcome, attempt.error, attempt.response_status, filed.jobs) == ("unknown", said, 200, 0)
     assert filed.audit == ["esims.activation_started", "esims.outcome_unknown"]
     assert (await on_file(house, first.order_id)).profile.status == "provisioned"
+
+
+async def test_a_constraint_that_says_something_else_is_raised(house: House, provider: ConnectedYou) -> None:
+    intent, delivered = await another(house, provider)
+    async with house.db.begin() as connection:
+        await connection.execute(text("ALTER TABLE esim_profiles ADD CONSTRAINT none CHECK (status <> 'provisioned')"))
+    with pytest.raises(IntegrityError):
+        await record_answer(house.db, house.vault, intent, provider.name, delivered)
+    assert (await on_file(house, intent.order_id)).attempts[0].outcome is None
 
 
 async def test_words_that_no_column_can_hold_are_kept_as_far_as_one_can(house: House, provider: ConnectedYou) -> None:
