@@ -49,7 +49,18 @@ _SHOPS, _PLANS = 5, 20
 
 
 class NoRoom(Exception):
-    """`str()` says how much there is and how much it takes."""
+    """`str()` says how much there is and how much it takes: of the disk, or of the orders."""
+
+
+def check_stock(orders: int, stock: int) -> None:
+    """
+    Raises:
+        NoRoom: every fourth order waits, and there aren't so many.
+    """
+    if 4 * stock > orders:
+        raise NoRoom(
+            f"of {orders:,} orders every fourth may wait to be activated: {orders // 4:,} at most, not {stock:,}"
+        )
 
 
 def check_room(folder: Path, orders: int) -> None:
@@ -179,6 +190,7 @@ def make(url: str, *, orders: int, days: float = 730, stock: int = 0, processes:
     Raises:
         NoRoom: nothing was written.
     """
+    check_stock(orders, stock)
     with psycopg.connect(url) as connection:
         folder = Path(str(connection.execute("SHOW data_directory").fetchone()[0]))  # type: ignore[index]  # it has one
     if folder.exists():  # else the server is another machine's
@@ -254,6 +266,7 @@ def main() -> None:
         if given.url:
             made = make(given.url, **of)
         else:
+            check_stock(given.orders, given.stock)
             check_room(given.data.absolute().parent, given.orders)
             without_wal(given.data)
             with hold(given.data) as server:
