@@ -1,6 +1,7 @@
 """Activation: one paid order becomes one eSIM, whatever happens around the call."""
 
 import asyncio
+import gc
 from typing import Any
 
 import pytest
@@ -26,10 +27,12 @@ from app.services.esims.activate import Activations
 from app.services.esims.answer import record_answer
 from app.services.esims.errors import OrderNotPaid, OutcomeStillUnknown, ProviderBusy, ProviderOnHold, ShuttingDown
 from app.services.esims.esim import place_of
+from app.services.esims.intent import Looked
 from app.services.esims.recover import sweep
 from tests.builders import an_order
 from tests.services.esims.conftest import MakeActivations, on_file
 from tests.stand_in import StandIn, respond
+from tests.statements import statements
 
 
 async def activate(activations: Activations, order_id: int, *, respond_async: bool = False) -> str:
@@ -413,6 +416,30 @@ async def test_who_was_swept_while_asleep_says_that_the_outcome_is_unknown(
     assert stored.is_set()
 
 
+async def test_a_failure_that_nobody_waits_for_any_more_is_no_trouble_of_the_loops(
+    house: House, activations: Activations, supplier: StandIn
+) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+    supplier.script("hold")
+    assert await activate(activations, await an_order(house.db), respond_async=True) == "under way"
+    await supplier.wait_until_held(1)
+    supplier.release(then="status_402")
+    assert await activations.drain(10)
+    gc.collect()
+    assert complaints == []
+
+
+async def test_what_the_caller_has_seen_is_not_asked_again(house: House, activations: Activations) -> None:
+    asked = []
+    for seen in (None, Looked("paid", "pending", None)):
+        order_id = await an_order(house.db)
+        with statements(house.db) as sent:
+            await activations.activate(order_id, actor="key:1", looked=seen)
+        asked.append(len(sent))
+    assert asked[0] - asked[1] == 1
+
+
 async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(
     house: House, activations: Activations, supplier: StandIn
 ) -> None:
@@ -422,8 +449,9 @@ async def test_draining_finishes_what_is_in_flight_and_takes_nothing_new(
     await supplier.wait_until_held(1)
     draining = asyncio.create_task(activations.drain(10))
     await asyncio.sleep(0)
-    with pytest.raises(ShuttingDown):
+    with pytest.raises(ShuttingDown) as refused:
         await activate(activations, second)
+    assert refused.value.retry_after_s == 1
     supplier.release()
     assert await draining
     assert await flying == "first"

@@ -132,9 +132,10 @@ async def test_what_will_be_delivered_later_is_under_way_for_everybody(
     order_id = await an_order(house.db)
     first = asyncio.create_task(here.activate(order_id, actor="key:1"))
     await asked.wait()
+    beside = asyncio.create_task(here.activate(order_id, actor="key:1"))  # with the first, in one process
     waiting = await joined(there, order_id)
     heard.set()
-    for activation in (await first, await waiting, await there.activate(order_id, actor="key:1")):
+    for activation in (await first, await beside, await waiting, await there.activate(order_id, actor="key:1")):
         assert (activation.esim.status, activation.is_first, activation.is_done) == ("provisioning", False, False)
         assert activation.esim.provider_reference == "CY-77"
     filed = await on_file(house, order_id)
