@@ -3,9 +3,10 @@
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from rich.console import Console
 
 from tests.bench import chart, growing, report
@@ -162,12 +163,22 @@ def test_the_page_and_the_table(tmp_path: Path) -> None:
     assert "missed" in console.export_text()
 
 
-def test_the_chart(tmp_path: Path) -> None:
+def test_the_chart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     met, missed = a_record(0.6), a_record(0.1)
+    written: list[str] = []
+    write = ImageDraw.ImageDraw.text
+
+    def noted(pen: ImageDraw.ImageDraw, at: Any, text: str, *rest: Any, **more: Any) -> None:
+        written.append(text)
+        write(pen, at, text, *rest, **more)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", noted)
     chart.draw(replace(met, targets=met.targets + missed.targets), tmp_path / "chart.png")
     with Image.open(tmp_path / "chart.png") as picture:
         colours = {colour for _, colour in picture.convert("RGB").getcolors(100_000) or []}
     assert {(0x2A, 0x7F, 0x4F), (0xB3, 0x38, 0x2C)} <= colours
+    assert "P1  activations / pgbench" in written
+    assert all(map(str.isascii, written))  # the font has no more: the rest would be boxes
 
 
 def test_growth_has_its_place_in_the_record() -> None:

@@ -36,15 +36,16 @@ def _row(
     pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, top: int, target: Target
 ) -> None:
     middle = top + _ROW // 2
-    pen.text((16, middle), f"{target.key}  {target.figure.name}", _INK, font, anchor="lm")
+    name = target.figure.name.replace("÷", "/")  # Pillow's own font has ASCII and little more
+    pen.text((16, middle), f"{target.key}  {name}", _INK, font, anchor="lm")
     pen.rectangle(
         (_NAMES, top + 8, max(_at(target.share), _NAMES + 1), top + _ROW - 8), _MET if target.is_met else _MISSED
     )
     ends = sorted(_at(_share(target, value)) for value in (target.figure.low, target.figure.high))
     pen.line((ends[0], middle, ends[1], middle), _FAINT, 3)
-    sign = "≥" if target.is_least else "≤"
+    sign = "at least" if target.is_least else "at most"
     unit = "" if target.figure.unit == "ratio" else f" {target.figure.unit}"
-    shown = f"{number(target.figure.median)}{unit}  (target {sign} {number(target.bound)}{unit})"
+    shown = f"{number(target.figure.median)}{unit}  ({sign} {number(target.bound)}{unit})"
     pen.text((_NAMES + _BARS + 16, middle), shown, _INK, font, anchor="lm")
 
 
