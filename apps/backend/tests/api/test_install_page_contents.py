@@ -212,10 +212,10 @@ def test_an_empty_matching_id_and_a_confirmation_code_are_told() -> None:
 
 
 def test_a_code_too_long_for_a_qr_is_for_typing() -> None:
-    html = page(an_installing(code="LPA:1$" + "é" * 1200), device="android")
+    html = page(an_installing(code="LPA:1$" + "é" * 2400), device="android")
     assert "data:image/png" not in html
     assert texts_in("en")("qr.impossible") in read(html)
-    assert "é" * 1200 in html
+    assert "é" * 2400 in html
 
 
 def test_a_code_too_long_for_anything_is_not_shown() -> None:
