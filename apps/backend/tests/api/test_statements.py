@@ -36,7 +36,8 @@ class Watched:
 @pytest.fixture(scope="module")
 async def watched(postgres_url: str, supplier: StandIn) -> AsyncIterator[Watched]:
     with a_database(postgres_url) as url, overheard(url) as heard, without_background():
-        async with a_shop(settings_on(url, **live_at(supplier))) as shop:
+        # With order numbers of its own: `live_shop` buys at the same supplier, and its tests count what was sent for theirs.
+        async with a_shop(settings_on(url, order_id_start=1_000_000, **live_at(supplier))) as shop:
             await _activated(
                 shop
             )  # what is done once: the key's use is noted, the journal's first line has none before it
