@@ -32,8 +32,7 @@ class Gathering(Generic[Question, Answer]):
         self._ask = ask
         self._lane = queue_in
         self._waiting: deque[tuple[Question, asyncio.Future[Answer]]] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._under_way = 0
+        self._askings: set[asyncio.Task[None] | None] = set()
 
     async def answer_to(self, question: Question) -> Answer:
         """
@@ -43,12 +42,9 @@ class Gathering(Generic[Question, Answer]):
         loop = asyncio.get_running_loop()
         coming: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((question, coming))
-        if self._under_way < _MOST_UNDER_WAY:
-            self._under_way += 1
+        if len(self._askings) < _MOST_UNDER_WAY:
             # With a context of its own: it works for others, too, and doesn't end with the first of them.
-            task = loop.create_task(self._ask_while_some_wait(), context=Context())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._askings.add(loop.create_task(self._ask_while_some_wait(), context=Context()))
         return await coming
 
     async def _ask_while_some_wait(self) -> None:
@@ -59,7 +55,8 @@ class Gathering(Generic[Question, Answer]):
                 # Whoever has left needn't be asked for.
                 await self._ask_for([(question, coming) for question, coming in together if not coming.done()])
         finally:
-            self._under_way -= 1  # at once: whoever comes before the task is off the list would wait for it in vain
+            # Now, not when the task has ended: whoever comes in between would wait for it in vain.
+            self._askings.discard(asyncio.current_task())
 
     async def _ask_for(self, together: list[tuple[Question, asyncio.Future[Answer]]]) -> None:
         if not together:

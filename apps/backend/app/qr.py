@@ -128,9 +128,9 @@ def _modules(text: str) -> _Rows:
     picture = memoryview(symbol.to_image(scale=1, add_quiet_zones=False))  # type: ignore[arg-type]  # a buffer (PEP 688)
     side, pixels = len(picture), picture.tobytes()  # a byte each, 0 is dark
     light = [False] * QUIET_ZONE
-    above = [[False] * (side + 2 * QUIET_ZONE) for _ in light]
+    above = [[False] * (side + 2 * QUIET_ZONE)] * QUIET_ZONE
     rows = [[*light, *(pixel == 0 for pixel in pixels[y * side : (y + 1) * side]), *light] for y in range(side)]
-    return [*above, *rows, *map(list, above)]
+    return [*above, *rows, *above]
 
 
 def _label_rows(label: str | None, width: int) -> _Rows:

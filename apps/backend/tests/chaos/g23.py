@@ -80,7 +80,7 @@ def _judge(outcome: Outcome, found: list[Mutant], known: dict[str, dict[str, int
             outcome.counts[f"{module.removeprefix('app/services/')}: {ending}"] += number
     for mutant in found:
         outcome.counts[f"{mutant.module.removeprefix('app/services/')}: {mutant.ending or 'not tried'}"] += 1
-        if mutant.lives and mutant.row not in listed:
+        if mutant.wants_reason(listed):
             outcome.failures.append(f"not in docs/mutants.md under {mutant.module}: {mutant.row}")
     endings = Counter[str]()
     for name, number in outcome.counts.items():
@@ -117,7 +117,7 @@ async def _forget_what_new_tests_may_notice(tests: str) -> None:
     if _TESTS_TRIED.exists() and _TESTS_TRIED.read_text() == tests:
         return
     listed = PAGE.read_text("utf-8")  # what is listed changes nothing that a test could notice
-    again = {one.name for one in await mutants() if one.ending == "timeout" or (one.lives and one.row not in listed)}
+    again = {one.name for one in await mutants() if one.ending == "timeout" or one.wants_reason(listed)}
     forget_endings(_BACKEND / RESULTS, again)
     _TESTS_TRIED.write_text(tests)
 

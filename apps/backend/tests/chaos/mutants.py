@@ -37,6 +37,13 @@ class Mutant:
     def lives(self) -> bool:
         return self.ending in LIVES
 
+    def wants_reason(self, page: str) -> bool:
+        """
+        Args:
+            page: docs/mutants.md.
+        """
+        return self.lives and self.row not in page
+
     @property
     def row(self) -> str:
         """The beginning of its row in docs/mutants.md, which a reason follows."""

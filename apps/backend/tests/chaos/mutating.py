@@ -60,6 +60,9 @@ class _Noting:
         signal.signal(signal.SIGALRM, give_up)
         signal.alarm(_TEST_WITHIN_S)
 
+    def pytest_runtest_logfinish(self) -> None:
+        signal.alarm(0)  # what comes between two tests isn't the former one's
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.failed:
             self._note(report.nodeid)
@@ -93,7 +96,7 @@ def _run_likeliest_first(runner: PytestRunner, *, mutant_name: str | None, tests
                     if not noting.has_noticed:
                         raise
                     return 1  # of what a failed test has left open, pytest complains at its very end
-    return int(ending)
+    return ending
 
 
 def _noted(pattern: str) -> Counter[str]:

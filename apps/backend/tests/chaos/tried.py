@@ -34,7 +34,7 @@ def note(found: Sequence[Mutant], page: str) -> None:
     }  # what has changed since is forgotten
     for module, group in groupby(sorted(found, key=lambda mutant: mutant.module), lambda mutant: mutant.module):
         mutants = list(group)
-        if all(mutant.ending and (not mutant.lives or mutant.row in page) for mutant in mutants):
+        if all(mutant.ending and not mutant.wants_reason(page) for mutant in mutants):
             endings = Counter(str(mutant.ending) for mutant in mutants)
             entries[module] = {"source": _hash(module), "endings": dict(endings)}
     FILE.write_text(json.dumps(entries, indent=1, sort_keys=True) + "\n", "utf-8")

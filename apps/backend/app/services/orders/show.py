@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, bindparam, literal_column, select
+from sqlalchemy import bindparam, literal_column, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.direct import Direct
@@ -26,7 +26,7 @@ class OrderView:
     created_at: datetime
 
 
-_COLUMNS = (
+_COLUMNS = (  # in OrderView's order
     Order.id,
     Order.status,
     Order.plan_snapshot,
@@ -45,10 +45,6 @@ _BY_ID = Direct(_by_id)
 _OWN_BY_ID = Direct(_by_id.where(IS_OWN))
 _PAGE = select(*_COLUMNS).where(Order.id < bindparam("before_id")).order_by(Order.id.desc()).limit(bindparam("limit"))
 _OWN_PAGE = _PAGE.where(IS_OWN)
-
-
-def _view(row: Row[Any]) -> OrderView:
-    return OrderView(**row._mapping)  # noqa: SLF001 - SQLAlchemy's documented accessor
 
 
 async def order_by_id(connection: AsyncConnection, order_id: int, *, owner: str | None = None) -> OrderView:
@@ -73,4 +69,4 @@ async def orders_before(
     """A page of orders (`owner` as in `order_by_id`), newest first, with ids below `before_id`."""
     own = {} if owner is None else {"owner": owner}
     query = _PAGE if owner is None else _OWN_PAGE
-    return [_view(row) for row in await connection.execute(query, {"before_id": before_id, "limit": limit} | own)]
+    return [OrderView(*row) for row in await connection.execute(query, {"before_id": before_id, "limit": limit} | own)]
