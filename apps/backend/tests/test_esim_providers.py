@@ -1023,7 +1023,9 @@ async def test_connected_you_is_sent_an_order(
 
 async def test_connected_you_that_refuses_connections_was_sent_nothing(live: ConnectedYou, supplier: StandIn) -> None:
     supplier.refuse()
-    assert isinstance(await failed(live), SupplierUnreachable)
+    error = await failed(live)
+    assert isinstance(error, SupplierUnreachable)
+    assert str(error).startswith("ConnectedYou cannot be reached, ")
     await supplier.listen()
     await bought(live)
     assert supplier.request_count == 1

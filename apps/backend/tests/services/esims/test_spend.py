@@ -349,7 +349,7 @@ async def test_a_cap_that_is_reached_is_an_error_in_the_log_once(house: House, p
         await tried(house, activations, 3)
     told = [line for line in logs if line["event"] == "providers.cap_reached"]
     assert [line["log_level"] for line in told] == ["error", "error"]
-    assert told[0]["cap"] == "1 an hour, any number a day"
+    assert (told[0]["provider"], told[0]["cap"]) == ("CONNECTED_YOU", "1 an hour, any number a day")
 
 
 async def test_what_is_used_up_can_be_asked(house: House, process: OpenProcess) -> None:
