@@ -13,7 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import scalar_row
 
-from app.db import libpq_url
+from app.connecting import libpq_url
 from app.postgres.lease import find_bin_dir
 from app.redaction import redact
 

@@ -7,12 +7,10 @@ A function that takes a `Database` is an act: it opens its own transactions and 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from traceback import clear_frames
 from typing import Any
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import ReadOnlySqlTransaction
+from psycopg.errors import FeatureNotSupported, InvalidSqlStatementName, ReadOnlySqlTransaction
 from psycopg.pq import TransactionStatus
 from sqlalchemy import event
 from sqlalchemy.engine import ExceptionContext
@@ -24,6 +22,7 @@ from sqlalchemy.orm import DeclarativeBase
 from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.schema import MetaData
 
+from app.connecting import connect, connect_arguments, libpq_url
 from app.errors import DatabaseUnavailable
 from app.gate import Gate
 
@@ -58,6 +57,7 @@ class Database:
             pool_size: connections at most; more than about 16 on one server buy nothing.
         """
         self.url = libpq_url(url)
+        self._may_prepare = True
         self._engine = create_async_engine(
             "postgresql+psycopg://",
             pool_size=pool_size,
@@ -71,7 +71,7 @@ class Database:
             skip_autocommit_rollback=True,
             pool_reset_on_return=None,
             use_native_hstore=False,  # there is none, and looking for it is a transaction for each new connection
-            connect_args=connect_arguments(self.url, "tribi") | {"async_creator_fn": _connect},
+            connect_args=connect_arguments(self.url, "tribi") | {"async_creator_fn": self._connect},
         )
         event.listen(self._engine.sync_engine, "handle_error", _on_error)
         event.listen(self._engine.sync_engine, "connect", _on_connect)
@@ -132,11 +132,16 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout) as error:
             raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
         except DBAPIError as error:
+            if isinstance(error.orig, InvalidSqlStatementName):
+                self._may_prepare = False  # a pooler passes itself off as a server
             if error.connection_invalidated:
                 raise DatabaseUnavailable(f"database: {reason_of(error)}") from error
             raise
         finally:
             place.leave()
+
+    async def _connect(self, conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:
+        return await connect(conninfo, may_prepare=self._may_prepare, **arguments)
 
     async def close(self) -> None:
         await self._engine.dispose()
@@ -164,34 +169,6 @@ async def as_sqlalchemy_raises(connection: AsyncConnection, error: psycopg.Error
             pool._invalidate(lost, error, _checkin=False)  # noqa: SLF001 - there is no public way
             await connection.invalidate(error)
     return wrapped
-
-
-def libpq_url(url: str) -> str:
-    """The URL in the form that libpq and psycopg take."""
-    scheme, _, rest = url.partition("://")
-    return "postgresql://" + rest if scheme in {"postgres", "postgresql+psycopg"} else url
-
-
-def connect_arguments(url: str, application_name: str) -> dict[str, Any]:
-    """
-    How psycopg connects. The URL is read by libpq itself (SQLAlchemy reads several hosts, sockets and escapes otherwise), and what
-    it says goes before our own.
-    """
-    # A path that has gone silent (a failover behind an address, a dropped NAT entry) is given up in seconds, not in minutes.
-    patience = {"tcp_user_timeout": 10_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 2}
-    ours = {"connect_timeout": 5, "application_name": application_name} | patience
-    # Server-side prepared statements belong to a session, which PgBouncer's transaction mode takes away.
-    return ours | conninfo_to_dict(libpq_url(url)) | {"prepare_threshold": None}
-
-
-async def _connect(conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:  # noqa: ANN401 - as psycopg declares them
-    try:
-        return await psycopg.AsyncConnection.connect(conninfo, **arguments)
-    except BaseException as error:
-        # The frames of the error hold the connection, half-made and open, until the garbage collector comes by: too many of them
-        # (a database that goes silent under load), and it takes no more.
-        clear_frames(error.__traceback__)
-        raise
 
 
 def violated_constraint(error: DBAPIError) -> str | None:
@@ -223,12 +200,14 @@ def tidy(error: psycopg.Error, wrapped: Exception | None) -> bool:
         wrapped: what SQLAlchemy makes of it.
 
     Returns:
-        Whether its connection may not be kept in the pool: a primary that has become a standby, or a full disk, is as good as away.
+        Whether its connection may not be kept in the pool: a primary that has become a standby, or a full disk, is as good as away,
+        and so is a session that has lost a prepared statement, or whose tables were altered beneath it.
     """
     error.args = (str(error).partition("\n")[0],)
     if wrapped is not None:
         wrapped.args = (reason_of(wrapped),)
-    return isinstance(error, ReadOnlySqlTransaction)
+    is_stale = isinstance(error, FeatureNotSupported) and error.diag.source_function == "RevalidateCachedQuery"
+    return is_stale or isinstance(error, ReadOnlySqlTransaction | InvalidSqlStatementName)
 
 
 async def until_stored(store: Callable[[], Awaitable[None]], within_s: float) -> None:

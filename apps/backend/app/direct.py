@@ -86,6 +86,6 @@ class Direct:
         if cursor is None:
             cursor = cursors[self] = driver_of(connection).cursor(binary=True)
         try:
-            return await cursor.execute(self._sql, given)
+            return await cursor.execute(self._sql, given, prepare=True)
         except psycopg.Error as error:
             raise await as_sqlalchemy_raises(connection, error) from error

@@ -13,7 +13,8 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.pool import NullPool
 
-from app.db import connect_arguments, reason_of
+from app.connecting import connect_arguments
+from app.db import reason_of
 from app.errors import ConfigurationError, DatabaseUnavailable
 
 if TYPE_CHECKING:

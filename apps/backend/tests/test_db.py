@@ -13,7 +13,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import db as db_module
-from app.db import Database, libpq_url, violated_constraint
+from app.connecting import libpq_url
+from app.db import Database, violated_constraint
 from app.errors import DatabaseUnavailable
 from app.models import Plan
 from tests.builders import a_key, a_plan
@@ -270,7 +271,7 @@ async def test_a_connection_that_was_read_with_begins_transactions_again(
     assert plans_seen_by(another) == 0
 
 
-async def test_no_statement_is_prepared_on_the_server(one: Database) -> None:
+async def test_no_statement_is_prepared_on_the_server_unless_that_is_asked(one: Database) -> None:
     async with one.begin() as connection:
         for number in range(20):
             await connection.execute(text("SELECT :number + 1"), {"number": number})

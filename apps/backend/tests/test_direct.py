@@ -6,11 +6,12 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import JSON, Float, Numeric, bindparam, column, insert, literal, select, text, update
+from sqlalchemy import JSON, Float, Integer, Numeric, bindparam, column, insert, literal, select, table, text, update
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from app.audit import RECORD, Tag, entry
-from app.db import Database, violated_constraint
+from app.connecting import connect, connect_arguments
+from app.db import Database, driver_of, violated_constraint
 from app.direct import Direct
 from app.errors import DatabaseUnavailable
 from app.models import AuditEntry, EsimProfile, ServiceKey
@@ -124,6 +125,79 @@ async def test_a_server_that_only_reads_is_away_and_its_connection_goes(database
             await write()
         async with one.read() as connection:
             assert await backend_pid(connection) != before
+    finally:
+        await one.close()
+
+
+PREPARED = text("SELECT name FROM pg_prepared_statements")
+
+
+@pytest.mark.without_pgbouncer
+async def test_the_server_keeps_each_statement_parsed_and_planned(database_url: str) -> None:
+    one, another = (Database(database_url, pool_size=1) for _ in range(2))
+    ask = Direct(select(bindparam("number", type_=Integer()).label("number")))
+    names = []
+    try:
+        for database in (one, another):
+            for number in range(3):
+                async with database.begin() as connection:
+                    assert (await ask.one_or_none(connection, {"number": number})).number == number
+            async with database.read() as connection:
+                names += list(await connection.scalars(PREPARED))
+    finally:
+        await one.close()
+        await another.close()
+    assert len(names) == len(set(names)) == 2
+
+
+async def test_a_pooler_that_lends_sessions_is_seen_and_nothing_is_prepared(database_url: str) -> None:
+    """tests/pgbouncer.py has a real one in front of this and all other tests of the database; this is what it is known by."""
+    arguments = connect_arguments(database_url, "tests")
+    own = await connect(**arguments)
+    async with own, await connect(**arguments, may_prepare=False) as refused:
+        assert refused.prepare_threshold is None
+        is_own = own.info.backend_pid == (await (await own.execute("SELECT pg_backend_pid()")).fetchall())[0][0]
+        assert (own.prepare_threshold is not None) == is_own
+
+
+@pytest.mark.without_pgbouncer
+async def test_a_pooler_that_passes_itself_off_as_a_server_is_away_once_and_then_nothing_is_prepared(
+    database_url: str,
+) -> None:
+    one = Database(database_url, pool_size=1)
+    ask = Direct(select(literal(1).label("one")))
+    try:
+        async with one.read() as connection:
+            await ask.run(connection, {})
+            # Behind psycopg's back: another session is lent, which knows nothing of it.
+            await driver_of(connection).execute("DO $$ BEGIN EXECUTE 'DEALLOCATE ALL'; END $$")
+        with pytest.raises(DatabaseUnavailable, match="InvalidSqlStatementName"):
+            async with one.read() as connection:
+                await ask.run(connection, {})
+        async with one.read() as connection:
+            for _ in range(3):
+                await ask.run(connection, {})
+            assert (await connection.execute(PREPARED)).all() == []
+    finally:
+        await one.close()
+
+
+@pytest.mark.without_pgbouncer
+async def test_a_table_that_is_altered_beneath_a_prepared_statement_costs_one_unit_its_connection(
+    database_url: str, another: "psycopg.Connection[tuple[int]]"
+) -> None:
+    one = Database(database_url, pool_size=1)
+    another.execute("CREATE TABLE altered (number integer)")
+    look = Direct(select(column("number", Integer())).select_from(table("altered")))
+    try:
+        async with one.read() as connection:
+            await look.run(connection, {})
+        another.execute("ALTER TABLE altered ALTER number TYPE bigint")
+        with pytest.raises(DatabaseUnavailable):
+            async with one.read() as connection:
+                await look.run(connection, {})
+        async with one.read() as connection:
+            assert await look.all(connection, {}) == []
     finally:
         await one.close()
 

@@ -23,7 +23,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import NullPool
 
 from app import schema
-from app.db import Base, Database, connect_arguments
+from app.connecting import connect_arguments
+from app.db import Base, Database
 from app.errors import ConfigurationError, DatabaseUnavailable
 from app.house import House
 from app.models.accounts import SCOPES

@@ -4,8 +4,9 @@ provider's signatures is changed in one place at a time, and the tests are run: 
 changes nothing that matters (docs/mutants.md).
 
 It is done in `apps/backend/mutants/`, a copy of the product that stays, so that it goes on where it was stopped; delete it to
-begin anew. Modules that are done stand in docs/mutants_tried.json (`tried.py`), for other machines, too. One database server
-serves all mutants. What is written outside of functions, SQL above all, is not mutated: that is what `breaks` is for.
+begin anew. What docs/mutants.md lists as living counts as living, and isn't tried again. Modules that are done stand in
+docs/mutants_tried.json (`tried.py`), for other machines, too. One database server serves all mutants. What is written outside of
+functions, SQL above all, is not mutated: that is what `breaks` is for.
 """
 
 import asyncio
@@ -23,7 +24,7 @@ from app import schema
 from app.postgres import hold
 from app.settings import BACKEND_DIR
 from tests.chaos import tried
-from tests.chaos.mutants import LIVES, RESULTS, Mutant, forget_endings
+from tests.chaos.mutants import LIVES, RESULTS, Mutant, forget_endings, note_as_living
 from tests.chaos.outcome import Outcome, Tick, no_tick
 from tests.conftest import SERVER, other_database
 
@@ -52,13 +53,16 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
         await _forget_what_new_tests_may_notice(tests)
         left: dict[str, list[str]] = {}
         known = tried.known()
-        for mutant in await mutants():
-            if mutant.ending is None and mutant.module not in known:
+        untried = [mutant for mutant in await mutants() if mutant.ending is None and mutant.module not in known]
+        listed = {mutant.name for mutant in untried if mutant.row in PAGE.read_text("utf-8")}
+        note_as_living(_BACKEND / RESULTS, listed)  # half a minute each, of all processors
+        for mutant in untried:
+            if mutant.name not in listed:
                 left.setdefault(mutant.module, []).append(mutant.name)
         chosen = sorted(left.values(), key=len)[:n]
         if chosen:
             # Most of a test is waiting, for sockets and for the database.
-            children = 2 * (os.cpu_count() or 1)
+            children = 3 * (os.cpu_count() or 1)
             names = [name for module in chosen for name in module]
             await _python("-c", _MUTMUT, "run", "--max-children", str(children), *names, server_url=server.url)
     tick(n)
@@ -70,7 +74,7 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
 
 async def mutants() -> list[Mutant]:
     """All of them, as they stand."""
-    return [Mutant(**found) for found in json.loads(await _python("-m", "tests.chaos.mutants"))]
+    return [Mutant(**found) for found in json.loads(await _python("-m", "tests.chaos.mutants", str(PAGE)))]
 
 
 def _judge(outcome: Outcome, found: list[Mutant], known: dict[str, dict[str, int]]) -> None:

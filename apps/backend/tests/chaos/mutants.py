@@ -1,14 +1,14 @@
 """
 What mutmut knows of its mutants, asked in a process of its own, in the folder where mutmut runs:
 
-    python -m tests.chaos.mutants         makes the mutants of functions that have changed, then lists all as JSON
+    python -m tests.chaos.mutants PAGE    makes the mutants of functions that have changed, then lists all as JSON
 """
 
 import io
 import json
 import sys
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 RESULTS = Path("mutants")
@@ -23,7 +23,7 @@ class Mutant:
     """
     Attributes:
         ending: killed, survived, no tests or timeout; None while it hasn't been tried.
-        before, after: the lines that it changes, for those that live.
+        before, after: the lines that it changes, for those that live, or may be known to.
     """
 
     name: str
@@ -57,10 +57,18 @@ def _cell(code: str) -> str:
 
 def forget_endings(results: Path, names: set[str]) -> None:
     """These mutants are to be tried again."""
+    _set_endings(results, dict.fromkeys(names))
+
+
+def note_as_living(results: Path, names: set[str]) -> None:
+    """These mutants aren't to be tried."""
+    _set_endings(results, dict.fromkeys(names, 0))
+
+
+def _set_endings(results: Path, of: dict[str, int | None]) -> None:
     for path in results.rglob("*.py.meta"):
         known = json.loads(path.read_text())
-        statuses = known["exit_code_by_key"]
-        known["exit_code_by_key"] = {name: None if name in names else status for name, status in statuses.items()}
+        known["exit_code_by_key"] |= {name: of[name] for name in known["exit_code_by_key"] if name in of}
         path.write_text(json.dumps(known))
 
 
@@ -82,7 +90,7 @@ def _make() -> None:
     create_mutants(1)
 
 
-def _list() -> list[Mutant]:
+def _list(page: str) -> list[Mutant]:
     from mutmut.mutation.diff_apply import get_diff_for_mutant
     from mutmut.utils.format_utils import orig_function_and_class_names_from_key
 
@@ -93,10 +101,10 @@ def _list() -> list[Mutant]:
             function, class_name = orig_function_and_class_names_from_key(name)
             where = f"{class_name}.{function}" if class_name else function
             mutant = Mutant(name, module, where, None if status is None else _ending(status))
-            if mutant.lives:
+            if mutant.lives or (status is None and f"| `{where}` |" in page):
                 lines = get_diff_for_mutant(name).splitlines()[3:]
                 before, after = ("⏎".join(line[1:].strip() for line in lines if line[:1] == sign) for sign in "-+")
-                mutant = Mutant(name, module, where, mutant.ending, before, after)
+                mutant = replace(mutant, before=before, after=after)
             listed.append(mutant)
     return listed
 
@@ -104,5 +112,5 @@ def _list() -> list[Mutant]:
 if __name__ == "__main__":
     with redirect_stdout(io.StringIO()):  # mutmut tells every file
         _make()
-        found = _list()
+        found = _list(Path(sys.argv[1]).read_text("utf-8"))
     json.dump([asdict(mutant) for mutant in found], sys.stdout)

@@ -1,12 +1,10 @@
 """The database server: what it is, and whether what it has acknowledged outlives a power cut."""
 
-from typing import Any
-
-import psycopg
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import schema
+from app.connecting import is_direct
+from app.db import driver_of
 from app.house import House
 from app.queue import count_workers
 from app.services.doctor.findings import Finding, failed, passed
@@ -27,7 +25,7 @@ _DURABILITY = text(
 )
 _LIMITS = text(
     "SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int AS of_server,"
-    " nullif(datconnlimit, -1) AS of_database, nullif(rolconnlimit, -1) AS of_role, pg_backend_pid() AS pid"
+    " nullif(datconnlimit, -1) AS of_database, nullif(rolconnlimit, -1) AS of_role"
     " FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user"
 )
 
@@ -89,9 +87,9 @@ async def check_connections(house: House) -> list[Finding]:
     async with house.db.read() as connection:
         limits = (await connection.execute(_LIMITS)).one()
         processes = max(1, await count_workers(connection))
-        is_direct = await _is_direct(connection, limits.pid)
+        is_pooled = not await is_direct(driver_of(connection))
     asked = f"{processes} {'process' if processes == 1 else 'processes'} of up to {per_process} connections"
-    if not is_direct:
+    if is_pooled:
         detail = f"{asked}, behind a pooler, which shares the server's among them"
         return [passed("database-connections", f"{detail} (docs/configuration.md, Behind PgBouncer)")]
     given = min(limit for limit in (limits.of_server, limits.of_database, limits.of_role) if limit is not None)
@@ -99,10 +97,3 @@ async def check_connections(house: House) -> list[Finding]:
         return [passed("database-connections", f"{asked}; the server gives {given}")]
     to_do = "lower DATABASE_POOL_SIZE, raise max_connections (or the database's or the role's CONNECTION LIMIT), or use PgBouncer"
     return [failed("database-connections", f"{asked}, and the server gives only {given}", to_do)]
-
-
-async def _is_direct(connection: AsyncConnection, backend_pid: int) -> bool:
-    """A pooler tells its client a number of its own for the server's process."""
-    driver: Any = (await connection.get_raw_connection()).driver_connection
-    assert isinstance(driver, psycopg.AsyncConnection)  # noqa: S101 - the only driver there is
-    return driver.pgconn.backend_pid == backend_pid
