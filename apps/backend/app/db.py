@@ -140,7 +140,7 @@ class Database:
         finally:
             place.leave()
 
-    async def _connect(self, conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:
+    async def _connect(self, conninfo: str = "", **arguments: Any) -> psycopg.AsyncConnection[Any]:  # noqa: ANN401 - as psycopg declares them
         return await connect(conninfo, may_prepare=self._may_prepare, **arguments)
 
     async def close(self) -> None:
