@@ -7,6 +7,9 @@ from typing import Any, Final
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
+WHOSE_PROCESS: Final = "SELECT pg_backend_pid()"
+"""What each new connection asks."""
+
 _WHERE_ASKED: Final = 1_000_000_000
 """psycopg prepares what was executed so many times, or is asked to be prepared, which `Direct` does."""
 
@@ -62,5 +65,5 @@ async def is_direct(driver: psycopg.AsyncConnection[Any]) -> bool:
     Whether the server itself is at the other end, whose session is ours for as long as the connection. PgBouncer, as any pooler
     that lends sessions, tells its clients numbers of its own for the server's process (they cancel by them).
     """
-    row = await (await driver.execute("SELECT pg_backend_pid()")).fetchone()
+    row = await (await driver.execute(WHOSE_PROCESS)).fetchone()
     return row is not None and row[0] == driver.info.backend_pid
