@@ -205,8 +205,7 @@ async def record_answer(
     stolen = SupplierOutcomeUnknown(
         f"the answer for {intent.order.reference} brings {held} that another eSIM holds", answer=result.answer
     )
-    async with db.begin(within_s=_WITHIN_S) as connection:
-        return await _record(connection, vault, intent, provider, stolen), stolen
+    return await record_answer(db, vault, intent, provider, stolen)
 
 
 async def _record(connection: AsyncConnection, vault: Vault, intent: Intent, provider: str, result: Result) -> Esim:

@@ -43,6 +43,18 @@ async def test_what_another_esim_holds_is_delivered_to_nobody_and_a_person_is_as
     assert (await on_file(house, first.order_id)).profile.status == "provisioned"
 
 
+async def test_what_another_esim_holds_is_on_file_although_the_database_has_forgotten_the_attempt(
+    house: House, provider: ConnectedYou
+) -> None:
+    (first, its_own), (second, _) = await another(house, provider), await another(house, provider)
+    await record_answer(house.db, house.vault, first, provider.name, its_own)
+    async with house.db.begin() as connection:
+        await connection.execute(text("DELETE FROM provisioning_attempts WHERE id = :id"), {"id": second.attempt_id})
+    await record_answer(house.db, house.vault, second, provider.name, its_own)
+    [attempt] = (await on_file(house, second.order_id)).attempts
+    assert (attempt.provider, attempt.outcome) == (provider.name, "unknown")
+
+
 async def test_a_constraint_that_says_something_else_is_raised(house: House, provider: ConnectedYou) -> None:
     intent, delivered = await another(house, provider)
     async with house.db.begin() as connection:
