@@ -27,6 +27,7 @@ from app.services.esims.recover import sweep
 from app.services.esims.resolve import resolve_issued, resolve_not_issued
 from app.values.activation_code import ActivationCode
 from app.values.iccid import Iccid
+from app.vault import Place
 from tests.builders import an_order
 from tests.services.esims.conftest import TIMEOUT_S, on_file
 from tests.services.esims.test_settling import an_intent, an_unknown, deadline_passes, the_answer
@@ -108,6 +109,11 @@ async def test_a_purchase_is_on_file_to_the_last_column(
             "is_live": True,
         }
     ]
+
+
+def test_what_is_sealed_for_an_attempt_is_sealed_for_its_row() -> None:
+    """`tribi secrets rotate` finds each sealed value by its table, column and row."""
+    assert attempt_place("request", 7) == Place("provisioning_attempts", "request", 7)
 
 
 async def test_the_named_instants_come_by_in_order_with_the_orders_reference(
