@@ -14,7 +14,10 @@ from app.db import Database
 
 @contextmanager
 def statements(db: Database) -> Iterator[list[str]]:
-    """Those that it is sent from here on, while the block lasts; those of transactions (BEGIN, COMMIT) and of new connections aren't among them."""
+    """
+    Those that it is sent from here on, while the block lasts; those of transactions (BEGIN, COMMIT) and of new connections aren't
+    among them.
+    """
     seen: list[str] = []
     execute = psycopg.AsyncCursor.execute
     database = conninfo_to_dict(db.url)["dbname"]

@@ -1,6 +1,7 @@
 """Service keys on file: what staff see of them, and that one that is revoked stays so."""
 
 import hashlib
+import re
 from datetime import datetime, timedelta
 
 import pytest
@@ -9,7 +10,8 @@ from sqlalchemy import select, update
 from app.errors import NotFound
 from app.house import House
 from app.models import AuditEntry, ServiceKey
-from app.services.accounts.keys import KeyListing, Unauthenticated, hash_of, list_keys, revoke_key
+from app.models.accounts import SCOPES
+from app.services.accounts.keys import KeyListing, Unauthenticated, create_key, hash_of, list_keys, revoke_key
 from tests.builders import a_key
 
 EVA = "cli:eva"
@@ -23,6 +25,49 @@ async def listed(house: House) -> list[KeyListing]:
 async def revoked(house: House, key_id: int) -> KeyListing:
     async with house.db.begin() as connection:
         return await revoke_key(connection, key_id, actor=EVA)
+
+
+async def created(house: House, name: str, scopes: list[str]) -> tuple[KeyListing, str]:
+    async with house.db.begin() as connection:
+        return await create_key(connection, name, scopes, actor=EVA)
+
+
+async def test_a_key_is_kept_as_a_hash_and_who_made_it_is_on_the_audit_trail(house: House) -> None:
+    key, secret = await created(house, "  Ana's shop \u20ac ", ["webhooks", "esims", "webhooks"])
+    assert re.fullmatch(r"tribi_[\w-]{43}", secret, re.ASCII)  # 32 bytes
+    assert (key.name, key.scopes, key.last_used_at, key.revoked_at) == (
+        "Ana's shop \u20ac", ("esims", "webhooks"), None, None,
+    )  # fmt: skip
+    assert [key] == await listed(house)
+    columns = (AuditEntry.actor, AuditEntry.tag, AuditEntry.subject_type, AuditEntry.subject_id, AuditEntry.details)
+    told = {"name": "Ana's shop \u20ac", "scopes": ["esims", "webhooks"]}
+    async with house.db.read() as connection:
+        [kept] = await connection.scalars(select(ServiceKey.secret_hash))
+        assert [tuple(row) for row in await connection.execute(select(*columns))] == [
+            (EVA, "keys.created", "service_keys", key.id, told)
+        ]
+    assert kept == hashlib.sha256(secret.encode()).digest()
+
+
+@pytest.mark.parametrize("name", ["n", "n" * 100])
+async def test_a_key_has_a_name(house: House, name: str) -> None:
+    key, _ = await created(house, name, ["orders"])
+    assert key.name == name
+
+
+@pytest.mark.parametrize("name", ["", "  ", "n" * 101, "two\nlines", "a\x00"])
+async def test_a_key_has_a_name_that_can_be_read(house: House, name: str) -> None:
+    with pytest.raises(ValueError, match=r"^a key needs a name of 1 to 100 printable characters$"):
+        await created(house, name, ["orders"])
+    assert await listed(house) == []
+
+
+@pytest.mark.parametrize("scopes", [[], ["root"], ["orders", "root"]])
+async def test_a_key_has_scopes_that_there_are(house: House, scopes: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"^a key needs at least one scope out of: \w+(, \w+)+$") as refused:
+        await created(house, "a shop", scopes)
+    assert str(refused.value).endswith(", ".join(SCOPES))
+    assert await listed(house) == []
 
 
 async def test_keys_are_listed_in_the_order_in_which_they_were_made(house: House) -> None:
