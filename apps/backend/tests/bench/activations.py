@@ -26,12 +26,14 @@ async def activations(stage: Stage, pace: Pace, between: Between) -> Measured:
     heard = await overhear(stage)
     clients = await _best_clients(stage, pace, heard.script)
     yard: list[float] = []
+    prepared: list[float] = []
     with_jobs: list[tuple[Load, Cost]] = []
     held: list[tuple[Load, Cost]] = []
     waiting: list[int] = []
     for _ in range(pace.repetitions):
         between()
         yard.append(await _yardstick(stage, heard.script, clients, pace.seconds))
+        prepared.append(await _yardstick(stage, heard.script, clients, pace.try_s, protocol="prepared"))
         async with stage.server(2) as server:
             between()
             orders = await stage.stock(round(_OURS_A_SECOND * (2 * pace.seconds + pace.warm_s)))
@@ -51,7 +53,9 @@ async def activations(stage: Stage, pace: Pace, between: Between) -> Measured:
         ],
         [
             _ratio("activations ÷ pgbench, queue held back", held, yard),
+            _ratio("activations ÷ pgbench that prepares its statements, too", with_jobs, prepared),
             figure(f"pgbench, {clients} clients", "1/s", yard),
+            figure(f"pgbench that prepares its statements, {clients} clients", "1/s", prepared),
             *_of_loads("activations", with_jobs),
             *_of_loads("activations, queue held back", held),
             figure("jobs left behind", "", waiting),
@@ -135,11 +139,12 @@ async def _best_clients(stage: Stage, pace: Pace, script: Script) -> int:
     return max(rates, key=rates.__getitem__)
 
 
-async def _yardstick(stage: Stage, script: Script, clients: int, seconds: float) -> float:
+async def _yardstick(stage: Stage, script: Script, clients: int, seconds: float, protocol: str = "extended") -> float:
     orders = await stage.stock(round(_PGBENCH_A_SECOND * (seconds + 1)))
     done = await run_pgbench(
-        stage.database_url, script, stage.folder, first=orders[0], clients=clients, seconds=seconds
-    )
+        stage.database_url, script, stage.folder,
+        first=orders[0], clients=clients, seconds=seconds, protocol=protocol,
+    )  # fmt: skip
     if stage.count("provisioned", orders[0], orders[-1]) != done.transactions:
         raise RuntimeError(f"pgbench says {done.transactions:,} activations, and the database has others")
     await stage.empty_queue()

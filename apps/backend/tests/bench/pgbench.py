@@ -131,14 +131,15 @@ class Yardstick:
 
 
 async def run_pgbench(
-    database_url: str, script: Script, folder: Path, *, first: int, clients: int, seconds: float
+    database_url: str, script: Script, folder: Path, *, first: int, clients: int, seconds: float, protocol: str
 ) -> Yardstick:
     """
-    As many activations as go, without a provider between the two transactions; pgbench asks as our driver does (`-M extended`).
+    As many activations as go, without a provider between the two transactions.
 
     Args:
         first: the number of the first order of those that it may take.
         clients: connections, each with one activation under way.
+        protocol: pgbench's `-M`: extended has each statement parsed anew, as psycopg does unless it is told to prepare.
 
     Raises:
         RuntimeError: one failed; an order may be missing.
@@ -148,7 +149,7 @@ async def run_pgbench(
     parts = conninfo_to_dict(database_url)
     variables = script.constants | {"n": "0", "first": str(first), "clients": str(clients)}
     process = await asyncio.create_subprocess_exec(
-        find_bin_dir("pgbench") / "pgbench", "--no-vacuum", "--protocol=extended", f"--file={file}",
+        find_bin_dir("pgbench") / "pgbench", "--no-vacuum", f"--protocol={protocol}", f"--file={file}",
         f"--client={clients}", f"--time={max(1, round(seconds))}", "--jobs=1",
         *(f"--define={name}={value}" for name, value in variables.items()),
         f"--host={parts['host']}", f"--port={parts['port']}", f"--username={parts['user']}", str(parts["dbname"]),
