@@ -5,13 +5,13 @@ import re
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 
 from app.errors import NotFound
 from app.house import House
 from app.models import AuditEntry, ServiceKey
 from app.models.accounts import SCOPES
-from app.services.accounts.keys import KeyListing, Unauthenticated, create_key, hash_of, list_keys, revoke_key
+from app.services.accounts.keys import KeyListing, Unauthenticated, create_key, hash_of, key_of, list_keys, revoke_key
 from tests.builders import a_key
 
 EVA = "cli:eva"
@@ -80,6 +80,16 @@ async def test_keys_are_listed_in_the_order_in_which_they_were_made(house: House
         (made[2], "a shop", ("esims",)),
     ]
     assert [key.revoked_at is None for key in found] == [False, True, True]
+
+
+async def test_when_a_key_was_last_used_is_listed(house: House) -> None:
+    _, secret = await a_key(house.db)
+    async with house.db.begin() as connection:
+        await key_of(connection, secret)
+        now = await connection.scalar(select(func.now()))
+    [key] = await listed(house)
+    assert key.last_used_at == now
+    assert key.created_at < now
 
 
 async def test_a_key_that_is_revoked_again_was_revoked_when_it_was_first(house: House) -> None:
