@@ -725,13 +725,21 @@ async def test_connected_you_that_never_shakes_hands_was_sent_nothing(supplier: 
 # --- ConnectedYou's wire: what stays of an answer
 
 
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [
+        (422, "ConnectedYou refused order-5"),
+        (429, "ConnectedYou takes no more orders for now"),
+        (500, "ConnectedYou gave no clear answer for order-5"),
+    ],
+)
 async def test_connected_you_failing_says_so_in_its_own_words_to_operators(
-    live: ConnectedYou, supplier: StandIn
+    live: ConnectedYou, supplier: StandIn, status: int, meaning: str
 ) -> None:
-    supplier.script(respond(422, {"error": "this plan is sold out"}))
+    supplier.script(respond(status, {"error": "this plan is sold out"}))
     error = await failed(live, an_order(order_id=5))
-    assert str(error) == 'ConnectedYou refused order-5: HTTP 422: {"error": "this plan is sold out"}'
-    assert error.answer == Answer(422, b'{"error": "this plan is sold out"}')
+    assert str(error) == f'{meaning}: HTTP {status}: {{"error": "this plan is sold out"}}'
+    assert error.answer == Answer(status, b'{"error": "this plan is sold out"}')
 
 
 async def test_connected_you_cut_short_leaves_what_came(supplier: StandIn) -> None:
