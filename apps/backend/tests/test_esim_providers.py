@@ -48,6 +48,7 @@ from app.services.esim_providers.connected_you.payloads import read_delivered
 from app.services.esim_providers.connected_you.wire import Wire
 from app.services.esim_providers.contract import MAX_ANSWER_BYTES, MAX_QUOTED_CHARS, operators_message
 from app.services.esim_providers.local import Local
+from app.services.esim_providers.reading import read_json
 from app.services.esim_providers.statuses import retry_after_seconds
 from app.settings import BACKEND_DIR, Settings
 from tests import provider_cases as cases
@@ -740,6 +741,11 @@ async def test_connected_you_failing_says_so_in_its_own_words_to_operators(
     error = await failed(live, an_order(order_id=5))
     assert str(error) == f'{meaning}: HTTP {status}: {{"error": "this plan is sold out"}}'
     assert error.answer == Answer(status, b'{"error": "this plan is sold out"}')
+
+
+def test_json_that_is_too_deep_to_read_is_said_to_be_so() -> None:
+    with pytest.raises(ValueError, match=r"^too deep$"):
+        read_json(Answer(200, b"[" * 100_000))
 
 
 async def test_connected_you_cut_short_leaves_what_came(supplier: StandIn) -> None:
