@@ -1,4 +1,4 @@
-"""What G23 takes for done: modules whose mutants have all been tried, while their source is the same."""
+"""What G23 takes for done, while the source is the same: modules whose mutants have all been tried, and mutants that were killed."""
 
 import json
 from pathlib import Path
@@ -31,6 +31,17 @@ def test_one_that_lives_without_a_reason_is_tried_again() -> None:
     assert tried.known() == {}
     tried.note([LIVES], f"{LIVES.row} it changes nothing |")
     assert tried.known() == {ONE: {"survived": 1}}
+
+
+def test_of_a_module_that_is_not_done_those_that_were_killed_need_not_be_tried_again(file: Path) -> None:
+    tried.note([Mutant("a", ONE, "f", "killed"), Mutant("b", ONE, "f", "timeout"), Mutant("c", ONE, "g", None)], "")
+    assert (tried.known(), tried.killed()) == ({}, {"a"})
+    file.write_text(file.read_text().replace(json.loads(file.read_text())[ONE]["source"], "of another day"))
+    assert tried.killed() == set()
+    tried.note([Mutant("a", ONE, "f", "killed"), LIVES], "")
+    assert tried.killed() == {"a"}
+    tried.note([Mutant("a", ONE, "f", "killed")], "")
+    assert (tried.known(), tried.killed()) == ({ONE: {"killed": 1}}, set())
 
 
 def test_a_module_that_has_changed_since_is_not_done(file: Path) -> None:

@@ -4,9 +4,9 @@ provider's signatures is changed in one place at a time, and the tests are run: 
 changes nothing that matters (docs/mutants.md).
 
 It is done in `apps/backend/mutants/`, a copy of the product that stays, so that it goes on where it was stopped; delete it to
-begin anew. What docs/mutants.md lists as living counts as living, and isn't tried again. Modules that are done stand in
-docs/mutants_tried.json (`tried.py`), for other machines, too. One database server serves all mutants. What is written outside of
-functions, SQL above all, is not mutated: that is what `breaks` is for.
+begin anew. What docs/mutants.md lists as living counts as living, and isn't tried again. What has been tried stands in
+docs/mutants_tried.json (`tried.py`) once a run has ended, for other machines, too. One database server serves all mutants. What is
+written outside of functions, SQL above all, is not mutated: that is what `breaks` is for.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from app import schema
 from app.postgres import hold
 from app.settings import BACKEND_DIR
 from tests.chaos import tried
-from tests.chaos.mutants import LIVES, RESULTS, Mutant, forget_endings, note_as_living
+from tests.chaos.mutants import LIVES, RESULTS, Mutant, forget_endings, note_as_tried
 from tests.chaos.outcome import Outcome, Tick, no_tick
 from tests.conftest import SERVER, other_database
 
@@ -55,9 +55,10 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
         known = tried.known()
         untried = [mutant for mutant in await mutants() if mutant.ending is None and mutant.module not in known]
         listed = {mutant.name for mutant in untried if mutant.row in PAGE.read_text("utf-8")}
-        note_as_living(_BACKEND / RESULTS, listed)  # half a minute each, of all processors
+        killed = tried.killed() & {mutant.name for mutant in untried}
+        note_as_tried(_BACKEND / RESULTS, killed=killed, living=listed)
         for mutant in untried:
-            if mutant.name not in listed:
+            if mutant.name not in listed | killed:
                 left.setdefault(mutant.module, []).append(mutant.name)
         chosen = sorted(left.values(), key=len)[:n]
         if chosen:

@@ -7,6 +7,7 @@ What mutmut knows of its mutants, asked in a process of its own, in the folder w
 import io
 import json
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -60,12 +61,12 @@ def forget_endings(results: Path, names: set[str]) -> None:
     _set_endings(results, dict.fromkeys(names))
 
 
-def note_as_living(results: Path, names: set[str]) -> None:
+def note_as_tried(results: Path, *, killed: set[str], living: set[str]) -> None:
     """These mutants aren't to be tried."""
-    _set_endings(results, dict.fromkeys(names, 0))
+    _set_endings(results, dict.fromkeys(killed, 1) | dict.fromkeys(living, 0))
 
 
-def _set_endings(results: Path, of: dict[str, int | None]) -> None:
+def _set_endings(results: Path, of: Mapping[str, int | None]) -> None:
     for path in results.rglob("*.py.meta"):
         known = json.loads(path.read_text())
         known["exit_code_by_key"] |= {name: of[name] for name in known["exit_code_by_key"] if name in of}

@@ -86,7 +86,7 @@ async def test_when_a_key_was_last_used_is_listed(house: House) -> None:
     _, secret = await a_key(house.db)
     async with house.db.begin() as connection:
         await key_of(connection, secret)
-        now = await connection.scalar(select(func.now()))
+        now = (await connection.scalars(select(func.now()))).one()
     [key] = await listed(house)
     assert key.last_used_at == now
     assert key.created_at < now
