@@ -1,4 +1,4 @@
-"""What G23 takes for done, while the source is the same: modules whose mutants have all been tried, and mutants that were killed."""
+"""What G23 takes for done while the source is the same: modules of which all mutants were tried, and mutants that were killed."""
 
 import json
 from pathlib import Path
