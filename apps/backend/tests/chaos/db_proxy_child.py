@@ -135,6 +135,7 @@ class _Connection:
     def __init__(self, proxy: _Proxy, client: _Stream) -> None:
         self.pid = _pid_of(client[1])
         self.transaction: bytearray | None = None
+        self._prepared: dict[bytes, bytes] = {}
         self._proxy = proxy
         self._client = client
         self._server: _Stream | None = None
@@ -175,9 +176,15 @@ class _Connection:
                 if kind in b"QP" and not self._notice(_statement(kind, message)):
                     return
                 if self.transaction is not None:
-                    self.transaction += message
+                    self.transaction += self._prepared_by(kind, message) + message
                 server.write(message)
             await server.drain()
+
+    def _prepared_by(self, kind: bytes, message: bytes) -> bytes:
+        """Of a Bind, the Parse that it refers to, which may have been said long before; else nothing."""
+        if kind == b"P":
+            self._prepared[message[5:].split(b"\0", 1)[0]] = message
+        return self._prepared.get(message[5:].split(b"\0", 2)[1], b"") if kind == b"B" else b""
 
     def _notice(self, statement: bytes) -> bool:
         """Returns False where this is as far as it comes."""

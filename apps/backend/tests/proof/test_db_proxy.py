@@ -9,9 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import literal, select, text
 
 from app.db import Database
+from app.direct import Direct
 from app.errors import DatabaseUnavailable
 from tests.chaos.db_proxy import DatabaseProxy, ask
 from tests.postgres.clients import BACKEND, wait_until
@@ -91,6 +92,18 @@ async def test_only_the_commit_of_a_transaction_that_matches_is_lost(
     with pytest.raises(DatabaseUnavailable):
         await write(through, "order-12")
     assert await written(db, "order-12") == 1
+
+
+async def test_a_transaction_is_known_by_statements_that_were_prepared_before_it(
+    proxy: DatabaseProxy, through: Database
+) -> None:
+    look = Direct(select(literal(1).label("known_by_this")))
+    async with through.begin() as connection:
+        await look.run(connection, {})
+    proxy.ask("lose_commit", match="known_by_this")
+    with pytest.raises(DatabaseUnavailable):
+        async with through.begin() as connection:
+            await look.run(connection, {})
 
 
 async def test_only_the_commit_of_the_process_that_is_named_is_lost(proxy: DatabaseProxy, through: Database) -> None:
