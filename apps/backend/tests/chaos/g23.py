@@ -52,9 +52,9 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
         schema.migrate(other_database(server.url, "template_tribi"))
         await _forget_what_new_tests_may_notice(tests)
         left: dict[str, list[str]] = {}
-        known = tried.known()
+        known, page = tried.known(), PAGE.read_text("utf-8")
         untried = [mutant for mutant in await mutants() if mutant.ending is None and mutant.module not in known]
-        listed = {mutant.name for mutant in untried if mutant.row in PAGE.read_text("utf-8")}
+        listed = {mutant.name for mutant in untried if mutant.row in page}
         killed = tried.killed() & {mutant.name for mutant in untried}
         note_as_tried(_BACKEND / RESULTS, killed=killed, living=listed)
         for mutant in untried:
@@ -69,7 +69,7 @@ async def run(folder: Path, *, n: int, seed: int, tick: Tick = no_tick) -> Outco
     tick(n)
     found = [mutant for mutant in await mutants() if mutant.module not in known]
     _judge(outcome, found, known)
-    tried.note(found, PAGE.read_text("utf-8"))
+    tried.note(found, PAGE.read_text("utf-8"))  # with the rows that were written meanwhile
     return outcome
 
 
