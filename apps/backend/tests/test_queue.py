@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import procrastinate
 import pytest
 from sqlalchemy import text
 
@@ -167,3 +168,12 @@ async def test_what_was_done_a_week_ago_is_forgotten_however_much_it_is_and_noth
     await enqueued(db, 1)
     await forget_finished_jobs(db)
     assert [job[3] for job in await jobs(db)] == ["failed", "succeeded", "succeeded", "todo"]
+
+
+async def test_the_queue_gives_up_a_path_that_has_gone_silent(house: House) -> None:
+    async with build_queue_app(house).open_async() as app:
+        assert isinstance(app.connector, procrastinate.PsycopgConnector)
+        async with app.connector.pool.connection() as connection:
+            told = connection.info.get_parameters()
+            assert (told["tcp_user_timeout"], told["application_name"]) == ("10000", "tribi-jobs")
+            assert connection.prepare_threshold is None

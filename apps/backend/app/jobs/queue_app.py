@@ -9,6 +9,7 @@ import structlog
 from procrastinate.jobs import Job as QueuedJob
 
 from app import metrics
+from app.connecting import connect_arguments
 from app.house import House
 from app.queue import EARLIER_QUEUE, Job, forget_finished_jobs
 from app.services.accounts.forget import forget_what_is_over
@@ -61,11 +62,10 @@ def build_queue_app(house: House) -> procrastinate.App:
     transaction mode takes away) and prepares no statements for the same reason.
     """
     connector = procrastinate.PsycopgConnector(
-        conninfo=house.db.url,
         min_size=1,
         max_size=2,
         timeout=_AWAY_AFTER_S,
-        kwargs={"prepare_threshold": None, "connect_timeout": 5, "application_name": "tribi-jobs"},
+        kwargs=connect_arguments(house.db.url, "tribi-jobs"),
     )
     app = procrastinate.App(connector=connector)
     retry = _UntilTomorrow()
