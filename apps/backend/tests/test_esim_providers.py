@@ -659,11 +659,14 @@ def test_a_failure_keeps_the_answer_and_tells_operators(speaker: str, fault: str
     )
 
 
-async def test_connected_you_is_cut_off_when_it_sends_without_end(live: ConnectedYou, supplier: StandIn) -> None:
+async def test_connected_you_is_cut_off_when_it_sends_without_end(
+    live: ConnectedYou, supplier: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
     supplier.script("endless_103_after")
     error = await failed(live)
     assert isinstance(error, SupplierOutcomeUnknown)
     assert "TimeoutError" not in str(error), "the deadline ended it"
+    assert [record.name for record in caplog.records if record.name == "asyncio"] == [], "the event loop had to end it"
 
 
 @every_failure
