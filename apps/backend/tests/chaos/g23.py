@@ -79,20 +79,24 @@ async def mutants() -> list[Mutant]:
 
 
 def _judge(outcome: Outcome, found: list[Mutant], known: dict[str, dict[str, int]]) -> None:
+    """
+    Args:
+        found: mutants that earlier batches left open; these are counted.
+        known: modules on record, with how many ended how; these make the score, too.
+    """
     listed = PAGE.read_text("utf-8")
-    for module, endings in known.items():
-        for ending, number in endings.items():
-            outcome.counts[f"{module.removeprefix('app/services/')}: {ending}"] += number
+    endings = Counter[str]()
+    for of_module in known.values():
+        endings.update(of_module)
     for mutant in found:
-        outcome.counts[f"{mutant.module.removeprefix('app/services/')}: {mutant.ending or 'not tried'}"] += 1
+        ending = mutant.ending or "not tried"
+        endings[ending] += 1
+        outcome.counts[f"{mutant.module.removeprefix('app/services/')}: {ending}"] += 1
         if mutant.wants_reason(listed):
             outcome.failures.append(f"not in docs/mutants.md under {mutant.module}: {mutant.row}")
-    endings = Counter[str]()
-    for name, number in outcome.counts.items():
-        endings[name.rpartition(": ")[2]] += number
-    lived = sum(endings[ending] for ending in LIVES)
-    score = 1 - lived / max(endings.total() - endings["not tried"], 1)
-    outcome.figures["score"] = round(score, 4)
+    tried_in_all = endings.total() - endings["not tried"]
+    score = 1 - sum(endings[ending] for ending in LIVES) / max(tried_in_all, 1)
+    outcome.figures |= {"mutants": tried_in_all, "score": round(score, 4)}
     if score < SCORE:
         outcome.failures.append(f"{score:.1%} of the mutants are noticed, and {SCORE:.0%} are claimed")
 

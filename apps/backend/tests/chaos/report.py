@@ -16,6 +16,9 @@ RECORDS = ROOT / "docs" / "reliability_runs.jsonl"
 PAGE = ROOT / "docs" / "reliability.md"
 
 _WRITTEN_BY_RUNS = (RECORDS, PAGE)
+_SHOWN = 5
+"""So many of a batch's failures stand in the table; all of them are in the record."""
+
 DIRTY = "+"
 """Behind a commit: the tree held changes that it doesn't."""
 
@@ -109,13 +112,18 @@ def table(records: Sequence[Record], titles: dict[str, str], units: dict[str, st
     if failed:
         lines += ["", f"Batches that failed ({len(failed)} of {len(records)}):", ""]
         lines += [
-            f"- {record.run}, seed {record.seed}, from {record.first}, {record.commit}: {'; '.join(record.complaints)}"
+            f"- {record.run}, seed {record.seed}, from {record.first}, {record.commit}: {_first(record.complaints)}"
             for record in failed
         ]
     if broken := [record for record in records if record.run == "breaks"]:
         lines += ["", "Broken on purpose (the rule, and the first test that noticed):", ""]
         lines += [f"- {rule_and_test}" for rule_and_test in broken[-1].counts]
     return "\n".join(lines)
+
+
+def _first(complaints: Sequence[str]) -> str:
+    shown, more = complaints[:_SHOWN], len(complaints) - _SHOWN
+    return "; ".join([*shown, *([f"and {more} more ({RECORDS.name})"] if more > 0 else [])])
 
 
 def _row(name: str, title: str, unit: str, records: Sequence[Record]) -> str:

@@ -114,6 +114,13 @@ def test_the_table_hides_no_failed_batch() -> None:
     assert "- G9, seed 7, from 10, abc: 2 lost; kill happened 2 times" in table
 
 
+def test_the_table_shows_five_failures_of_a_batch_and_how_many_more_there_are() -> None:
+    line = the_table(a_record(failures=[f"order-{number} is lost" for number in range(7)])).splitlines()[-1]
+    assert line.endswith("; order-4 is lost; and 2 more (reliability_runs.jsonl)")
+    five = the_table(a_record(failures=[f"order-{number} is lost" for number in range(5)])).splitlines()[-1]
+    assert five.endswith("; order-4 is lost")
+
+
 def test_the_table_stands_between_the_pages_markers(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- runs -->\nold\n<!-- /runs -->\nafter\n")
