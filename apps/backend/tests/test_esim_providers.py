@@ -771,15 +771,12 @@ async def test_connected_you_cut_short_leaves_what_came(supplier: StandIn) -> No
 async def test_connected_you_that_says_nothing_leaves_no_answer_and_is_not_waited_for_twice(
     monkeypatch: pytest.MonkeyPatch, supplier: StandIn
 ) -> None:
-    monkeypatch.setattr(one_post, "_AWAKE_S", 1.9)
+    monkeypatch.setattr(one_post, "_AWAKE_S", 5.9)  # where it looks once more, that shows
     supplier.script("hang_after")
-    async with provider_at(supplier.url, timeout_s=1) as provider:
-        began_at = time.monotonic()
-        async with asyncio.timeout(10):
-            error = await failed(provider, an_order(order_id=5))
+    async with provider_at(supplier.url, timeout_s=3) as provider, asyncio.timeout(7):
+        error = await failed(provider, an_order(order_id=5))
     assert str(error) == "ConnectedYou's answer for order-5 was lost: TimeoutError"
     assert (type(error), error.answer) == (SupplierOutcomeUnknown, None)
-    assert time.monotonic() - began_at < 2.7  # awake as it was, it had no more to look for
 
 
 async def test_connected_you_may_take_as_long_as_the_setting_says(
