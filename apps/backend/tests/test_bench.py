@@ -1,5 +1,6 @@
 """What `make bench` makes of what it measured: the yardstick's script, the readings, the tables, what got worse."""
 
+import json
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -14,7 +15,7 @@ from tests.bench.compare import worse
 from tests.bench.cost import Cost
 from tests.bench.load import read_wrk
 from tests.bench.pgbench import EXPECTED, QUEUE, Numbers, UnexpectedStatements, read_pgbench, script_of
-from tests.bench.results import Record, Target, figure, read_record
+from tests.bench.results import Measured, Record, Target, figure, read_record
 from tests.bench.statements import Statement, statement_of, transactions
 
 NUMBERS = Numbers(order_id=101, profile_id=201, attempt_id=301)
@@ -193,3 +194,17 @@ def test_growth_has_its_place_in_the_record() -> None:
     assert [(one.key, one.note) for one in kept.targets] == [("P5", "of 2026-11-28, with abc123")]
     assert kept.figures == made.figures
     assert growing.taken_over(None).targets == []
+
+
+def test_growth_that_is_measured_by_itself_stands_in_the_record_with_its_own_day() -> None:
+    def told(ratio: float) -> Measured:
+        one = {"what": "activation", "ratio": ratio, "spread": [1, 1.2], "small_ms": 6, "large_ms": 6 * ratio}
+        return growing.read_growth(json.dumps([one]))
+
+    then, first, second = a_record(0.3), told(1.05), told(1.1)
+    before = replace(then, targets=[*then.targets, *first.targets], figures=[*then.figures, *first.figures])
+    now = replace(then, at="2026-11-30", commit="def456", targets=second.targets, figures=second.figures)
+    merged = growing.put_into(before, now)
+    assert (merged.at, merged.commit) == (then.at, then.commit)
+    assert merged.targets == [*then.targets, replace(second.targets[0], note="of 2026-11-30, with def456")]
+    assert merged.figures == [*then.figures, *second.figures]

@@ -15,7 +15,7 @@ from tests.bench import chart, pace, report
 from tests.bench.activations import Between, activations, processes
 from tests.bench.answers import answers
 from tests.bench.compare import worse
-from tests.bench.growing import grown, taken_over
+from tests.bench.growing import grown, put_into, taken_over
 from tests.bench.machine import Quiet, describe
 from tests.bench.pace import Pace
 from tests.bench.results import RECORD, Measured, Record, read_record
@@ -34,7 +34,8 @@ GROUPS: dict[str, tuple[_Group, ...]] = {
     "P6": (processes,),
     "P7": (starts, demo),
 }
-"""Without P5: `growing.py`."""
+_GROWTH = "P5"
+"""On shops that were made beforehand: `growing.py`."""
 
 _QUICK: dict[str, tuple[_Group, ...]] = {"P1": (activations,), "P2": (answers,), "P7": (starts,)}
 
@@ -46,7 +47,7 @@ def main() -> int:
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # it is a text file
     console = Console(width=None if Console().is_terminal else 132)
     groups = _QUICK if said.quick else GROUPS
-    chosen = [group for name in said.only or groups for group in groups[name]]
+    chosen = [group for name in said.only or groups for group in groups.get(name, ())]
     at = pace.QUICK if said.quick else pace.FULL
     if said.seconds:
         at = replace(at, seconds=said.seconds, warm_s=min(at.warm_s, said.seconds), try_s=min(at.try_s, said.seconds))
@@ -56,15 +57,18 @@ def main() -> int:
     record = asyncio.run(_measure(chosen, at, said.crowds, console))
     if is_whole and not said.crowds:
         _take_over_growth(record)
+    then = read_record() if said.only == [_GROWTH] and not said.quick else None
+    if then is not None:
+        record = put_into(then, record)
     report.show(record, console)
     if said.quick:
         return _compared(record, console)
-    if is_whole:
+    if is_whole or then is not None:
         record.write()
         report.render(report.markdown(record))
         chart.draw(record)
     else:
-        console.print("Not recorded: only all of it at its full length is.")
+        console.print("Not recorded: only all of it at its full length is, or P5 by itself.")
     return 0 if all(target.is_met for target in record.targets) else 1
 
 
@@ -108,14 +112,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--quick", action="store_true", help="P1, P2, P8 and some of P7 in short, beside what was last recorded"
     )
-    parser.add_argument("--only", nargs="*", choices=GROUPS, help="P1 P2 …; P8 comes with P1")
+    parser.add_argument("--only", nargs="*", choices=[*GROUPS, _GROWTH], help="P1 P2 …; P8 comes with P1")
     parser.add_argument("--seconds", type=float, help="of each measurement")
     parser.add_argument("--times", type=int, help="repetitions")
     parser.add_argument(
         "--crowds", nargs=2, type=Path, default=(), metavar=("SMALL", "LARGE"),
         help="measure P5, too, on these two (python -m tests.bench.crowd); without them it is as last recorded",
     )  # fmt: skip
-    return parser.parse_args()
+    said = parser.parse_args()
+    if _GROWTH in (said.only or ()) and not said.crowds:
+        parser.error(f"{_GROWTH} is measured on two shops: --crowds SMALL LARGE")
+    return said
 
 
 if __name__ == "__main__":

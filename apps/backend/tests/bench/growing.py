@@ -54,3 +54,14 @@ def taken_over(then: Record | None) -> Measured:
     ]
     names: Sequence[str] = [f" p50, {name} database" for name in ("small", "large")]
     return Measured(targets, [one for one in then.figures if one.name.endswith(tuple(names))])
+
+
+def put_into(then: Record, now: Record) -> Record:
+    """What is on record, with what growth was measured now instead of what it has."""
+    former, new = taken_over(then), taken_over(now)
+    others = [target for target in then.targets if target.key != _KEY]
+    return replace(
+        then,
+        targets=sorted([*others, *new.targets], key=lambda target: target.key),
+        figures=[*(one for one in then.figures if one not in former.figures), *new.figures],
+    )
