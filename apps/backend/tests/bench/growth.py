@@ -30,6 +30,8 @@ ROUNDS = 5
 SECONDS = 4.0
 _ACTIVATIONS = 400
 """Of a round."""
+_OF_THE_REGISTER = 100
+"""So many of the orders that wait are left to `queries_run`, which takes them from the front."""
 
 _WARMED = ("esim_profiles", "orders", "idempotency_keys", "provisioning_attempts", "audit_log")
 _NEEDED = {"esim_profiles", "orders"}
@@ -65,12 +67,11 @@ class Shop:
     async def activate(self, what: str) -> None:
         """The next of those that wait."""
         first, last, step = self.made["to_activate"]
-        begins = first + self.activated * step
+        begins = first + (_OF_THE_REGISTER + self.activated) * step
         ends = begins + (_ACTIVATIONS - 1) * step
         if ends > last:
-            raise ValueError(
-                f"no more orders wait to be activated: make the crowd with --stock {6 * _ACTIVATIONS} or more"
-            )
+            stock = _OF_THE_REGISTER + (ROUNDS + 1) * _ACTIVATIONS
+            raise ValueError(f"no more orders wait to be activated: make the crowd with --stock {stock} or more")
         self.activated += _ACTIVATIONS
         self._note(what, await load(self.url, "once", begins, ends, step, clients=1, seconds=120, key=self.made["key"]))
 

@@ -2,6 +2,7 @@
 
 import re
 
+from app.db import driver_of
 from app.errors import NotFound
 from app.rate_limits import take
 from app.services.accounts import code_hash, codes
@@ -154,7 +155,7 @@ async def typed(shop: Shop) -> None:
             for statement in filter(None, map(str.strip, block.split(";"))):
                 async with shop.house.db.begin() as connection:
                     await connection.exec_driver_sql(statement.replace("ESIM_ID", str(shop.settled().id)))
-                    await connection.rollback()
+                    await driver_of(connection).rollback()  # what is left to commit is nothing
 
 
 @query("tribi travellers sign-out of nobody")
