@@ -124,24 +124,21 @@ async def list_unfulfilled(shop: Shop) -> None:
         await list_esims(connection, shop.house.vault, limit=PAGE, only_unfulfilled=True)
 
 
-def _with_page(shop: Shop) -> int:
-    """An eSIM that isn't old: pages expire."""
-    return next(number for number in shop.crowd.newest(60) if Life(shop.crowd, number).status == "provisioned")
-
-
 @query("GET /i/{token}")
 async def install_page(shop: Shop) -> None:
+    """Of one that isn't old: pages expire."""
+    recent = next(number for number in shop.crowd.newest(60) if Life(shop.crowd, number).status == "provisioned")
     async with shop.house.db.read() as connection:
-        assert await installing_by_token(connection, shop.house.vault, page_token(_with_page(shop))) is not None
+        assert await installing_by_token(connection, shop.house.vault, page_token(recent)) is not None
         assert await installing_by_token(connection, shop.house.vault, "a" * 32) is None
 
 
 @query("tribi esims link")
 async def links(shop: Shop) -> None:
     async with shop.house.db.begin() as connection:
-        esim_id, of = _with_page(shop), page_links(shop.house)
+        esim_id, of = shop.settled().id, page_links(shop.house)
+        await renew_page_token(connection, of, esim_id, actor="bench")  # first: pages expire
         await page_token_of(connection, of, esim_id, actor="bench")
-        await renew_page_token(connection, of, esim_id, actor="bench")
         await page_expiry(connection, esim_id)
         await withdraw_page(connection, esim_id, actor="bench")
 
