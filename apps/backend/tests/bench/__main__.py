@@ -15,7 +15,7 @@ from tests.bench import chart, pace, report
 from tests.bench.activations import Between, activations, processes
 from tests.bench.answers import answers
 from tests.bench.compare import worse
-from tests.bench.growing import grown, put_into, taken_over
+from tests.bench.growing import grown, put_into
 from tests.bench.machine import Quiet, describe
 from tests.bench.pace import Pace
 from tests.bench.results import RECORD, Measured, Record, read_record
@@ -55,15 +55,16 @@ def main() -> int:
         at = replace(at, repetitions=said.times)
     is_whole = not (said.quick or said.only or said.seconds or said.times)
     record = asyncio.run(_measure(chosen, at, said.crowds, console))
+    last = read_record()
+    is_growth = last is not None and said.only == [_GROWTH] and not said.quick
     if is_whole and not said.crowds:
-        _take_over_growth(record)
-    then = read_record() if said.only == [_GROWTH] and not said.quick else None
-    if then is not None:
-        record = put_into(then, record)
+        record = put_into(record, last)
+    elif last is not None and is_growth:
+        record = put_into(last, record)
     report.show(record, console)
     if said.quick:
-        return _compared(record, console)
-    if is_whole or then is not None:
+        return _compared(record, last, console)
+    if is_whole or is_growth:
         record.write()
         report.render(report.markdown(record))
         chart.draw(record)
@@ -89,14 +90,7 @@ async def _measure(groups: Collection[_Group], at: Pace, crowds: Sequence[Path],
     )
 
 
-def _take_over_growth(record: Record) -> None:
-    kept = taken_over(read_record())
-    record.targets[:] = sorted([*record.targets, *kept.targets], key=lambda target: target.key)
-    record.figures.extend(kept.figures)
-
-
-def _compared(record: Record, console: Console) -> int:
-    then = read_record()
+def _compared(record: Record, then: Record | None, console: Console) -> int:
     if then is None:
         console.print(f"Nothing to compare with: there is no {RECORD.name}; `make bench` writes it.")
         return 0

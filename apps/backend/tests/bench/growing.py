@@ -56,12 +56,12 @@ def taken_over(then: Record | None) -> Measured:
     return Measured(targets, [one for one in then.figures if one.name.endswith(tuple(names))])
 
 
-def put_into(then: Record, now: Record) -> Record:
-    """What is on record, with what growth was measured now instead of what it has."""
-    former, new = taken_over(then), taken_over(now)
-    others = [target for target in then.targets if target.key != _KEY]
+def put_into(record: Record, grown_in: Record | None) -> Record:
+    """A record with the growth that another one has, instead of what it has of it."""
+    former, new = taken_over(record), taken_over(grown_in)
+    others = [target for target in record.targets if target.key != _KEY]
     return replace(
-        then,
+        record,
         targets=sorted([*others, *new.targets], key=lambda target: target.key),
-        figures=[*(one for one in then.figures if one not in former.figures), *new.figures],
+        figures=[*(one for one in record.figures if one not in former.figures), *new.figures],
     )
