@@ -970,7 +970,7 @@ def test_connected_you_is_still_heard_by_a_process_that_slept_over_its_deadline(
     """On the server's own event loop, which looks at its clocks before it looks into sockets."""
 
     async def sleeping_buyer(supplier: StandIn) -> Delivered:
-        async with provider_at(supplier.url, timeout_s=0.5) as provider:
+        async with provider_at(supplier.url, timeout_s=SHORT_S) as provider:
             call = asyncio.create_task(bought(provider))
             await supplier.wait_until_held(1)
             fell_asleep_at = time.monotonic()
@@ -978,7 +978,7 @@ def test_connected_you_is_still_heard_by_a_process_that_slept_over_its_deadline(
             supplier.release(then="instructions_long")  # more than one look into the socket brings
             while not supplier.issued:
                 time.sleep(0.01)  # noqa: ASYNC251 - see above
-            time.sleep(max(0, fell_asleep_at + 2 - time.monotonic()))  # noqa: ASYNC251 - see above
+            time.sleep(max(0, fell_asleep_at + SHORT_S + 1.5 - time.monotonic()))  # noqa: ASYNC251 - see above
             return await call
 
     with stand_in_thread() as supplier, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -988,10 +988,10 @@ def test_connected_you_is_still_heard_by_a_process_that_slept_over_its_deadline(
 
 def test_a_process_that_slept_over_its_deadline_looks_once_more_and_no_longer() -> None:
     async def sleeping_buyer(supplier: StandIn) -> EsimProvisioningError:
-        async with provider_at(supplier.url, timeout_s=0.2) as provider:
+        async with provider_at(supplier.url, timeout_s=SHORT_S) as provider:
             call = asyncio.create_task(failed(provider))
             await supplier.wait_until_held(1)
-            time.sleep(1.5)  # noqa: ASYNC251 - to the event loop, the process is asleep
+            time.sleep(SHORT_S + 1.5)  # noqa: ASYNC251 - to the event loop, the process is asleep
             async with asyncio.timeout(10):
                 return await call
 
