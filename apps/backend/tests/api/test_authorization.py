@@ -265,8 +265,6 @@ def _asks(scene: Scene, route: str, order_id: int, esim_id: int, headers: dict[s
 async def test_anothers_id_is_told_in_the_same_bytes_and_time_as_one_that_does_not_exist(
     scene: Scene, route: str
 ) -> None:
-    headers = await other(scene, route)
-    headers = {**headers, "X-Request-Id": "the-same-for-both"}
     ids = {"another's": (scene.order["id"], scene.order["esim"]["id"]), "nobody's": (10**9, 10**9)}
     told: dict[str, set[bytes]] = {name: set() for name in ids}
     took: dict[str, list[float]] = {name: [] for name in ids}
@@ -279,11 +277,15 @@ async def test_anothers_id_is_told_in_the_same_bytes_and_time_as_one_that_does_n
         pairs = list(zip(took["another's"], took["nobody's"], strict=True))
         return abs(sum(one > other for one, other in pairs) - len(pairs) / 2) < 2 * math.sqrt(len(pairs))
 
+    headers: dict[str, str] = {}
     for number in range(120):
         # Where others use the machine a few calls may differ by chance: then ten times as many decide, looked at once.
         if number == 12 and apart_s() < 0.005:
             break
-        for name, (order_id, esim_id) in ids.items():
+        if number % 12 == 0:  # activations are limited, by traveller
+            session = await a_session(scene.shop.db, f"stranger-{number}@example.com")
+            headers = bearer(session) | {"X-Request-Id": "the-same-for-both"}
+        for name, (order_id, esim_id) in sorted(ids.items(), reverse=number % 2 == 1):
             begun = time.perf_counter()
             reply = await _asks(scene, route, order_id, esim_id, headers)
             took[name].append(time.perf_counter() - begun)
