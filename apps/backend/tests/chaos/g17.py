@@ -44,7 +44,7 @@ _CATALOGUE = (
     f"{_SKU},Spain 5 GB,ES,5120,30,1290,EUR,CY-ES-5GB\n"
 )
 _DELAY = "SHUTDOWN_DELAY_SECONDS"
-_SETTINGS = {_DELAY: "3", "PROVIDER_CIRCUIT_FAILURES": "0", "LOG_LEVEL": "INFO"}
+_SETTINGS = {"PROVIDER_CIRCUIT_FAILURES": "0", "LOG_LEVEL": "INFO"}
 _LATENCY_S = 0.05
 _BETWEEN = 25
 """Calls, after each step, so that it is seen what it did to them."""
@@ -65,7 +65,13 @@ _TABLES = "SELECT string_agg(format('%I', tablename), ', ') FROM pg_tables WHERE
 
 @dataclass(frozen=True)
 class Limits:
+    """
+    Attributes:
+        shutdown_delay_s: what a server that was asked to end gives the balancer to hear of it.
+    """
+
     lock_wait_s: float = 0.2
+    shutdown_delay_s: float = 3
 
 
 async def run(
@@ -94,7 +100,7 @@ async def run(
             home.mkdir()
             url = _a_copy(server_url, template, f"{template}_{number}")
             async with a_site(home, url) as site, a_balancer() as balancer:
-                site.settings |= _SETTINGS
+                site.settings |= _SETTINGS | {_DELAY: f"{limits.shutdown_delay_s:g}"}
                 site.secret, site.sku = secret, _SKU
                 roll = _Roll(site, balancer, older, draw, outcome, per_s)
                 try:

@@ -76,15 +76,19 @@ class Balancer(ReverseProxy):
     ready: set[int] = field(default_factory=set)
     taken_out: set[int] = field(default_factory=set)
     _turns: Iterator[int] = field(default_factory=itertools.count)
+    _asking: dict[int, asyncio.Task[None]] = field(default_factory=dict)
 
     def take_out(self, port: int) -> None:
         self.taken_out.add(port)
         self.ready.discard(port)
 
     async def keep_asking(self) -> None:
-        """Asks all for /readyz, ten times a second."""
+        """Asks each for /readyz, ten times a second, whatever another one takes."""
         while True:
-            await asyncio.gather(*(self._ask(port) for port in self.servers - self.taken_out))
+            asked = {port for port, task in self._asking.items() if not task.done()}
+            self._asking |= {
+                port: asyncio.create_task(self._ask(port)) for port in self.servers - self.taken_out - asked
+            }
             await asyncio.sleep(_ASK_EVERY_S)
 
     async def _ask(self, port: int) -> None:
@@ -127,7 +131,8 @@ async def a_balancer() -> AsyncIterator[Balancer]:
     async with _listening(Balancer()) as balancer:
         asking = asyncio.create_task(balancer.keep_asking())
         yield balancer
-        asking.cancel()
+        for task in (asking, *balancer._asking.values()):  # noqa: SLF001 - its own maker
+            task.cancel()
 
 
 @asynccontextmanager
