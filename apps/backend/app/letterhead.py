@@ -8,10 +8,10 @@ import unicodedata
 from datetime import UTC, datetime
 from email.headerregistry import Address
 from email.message import EmailMessage
-from email.policy import SMTP
 from email.utils import format_datetime
 from typing import Final
 
+from app.mime_parts import POLICY, Picture, set_parts
 from app.settings import Settings
 from app.values.email_address import ascii_email
 
@@ -64,6 +64,7 @@ def new_message(
     language: str,
     plain: str,
     html: str,
+    picture: Picture | None = None,
 ) -> EmailMessage:
     """
     A message in two parts that say the same. It goes by itself, and wants no automatic answer (RFC 3834).
@@ -74,10 +75,10 @@ def new_message(
         to_name, subject: may hold anything.
         to_address: of `read_email`.
         language: a language tag.
+        picture: that the HTML shows.
     """
     sender = ascii_email(sender_of(settings))
-    # Seven bits: then it is the same for every server on its way.
-    message = EmailMessage(policy=SMTP.clone(cte_type="7bit"))
+    message = EmailMessage(POLICY)
     message["Subject"] = _unencoded(subject)[:_LONGEST_SUBJECT]
     message["From"] = Address(_unencoded(settings.mail_from_name or ""), addr_spec=sender)
     message["To"] = Address(_unencoded(greeted_name(to_name or "") or ""), addr_spec=ascii_email(to_address))
@@ -87,7 +88,6 @@ def new_message(
     message["Message-ID"] = f"<{name}@{sender.rpartition('@')[2]}>"
     message["Auto-Submitted"] = "auto-generated"
     message["X-Auto-Response-Suppress"] = "All"  # Exchange doesn't know the line above
-    message.set_content(plain)
-    message.add_alternative(html, subtype="html")
-    message["Content-Language"] = language  # not before: setting a part clears what is said of the content
+    message["Content-Language"] = language
+    set_parts(message, plain=plain, html=html, picture=picture)
     return message

@@ -1,10 +1,10 @@
 """The message with which a traveller installs: the way to the page, one tap, QR, the code for typing, plain steps."""
 
-from dataclasses import dataclass
 from email.message import EmailMessage
 
 from app.install_links import install_links
 from app.letterhead import one_line
+from app.mime_parts import Picture
 from app.qr import QrImpossible, qr_png
 from app.services.messages.letter import Letter, texts_for, write
 from app.settings import Settings
@@ -15,15 +15,6 @@ _PIXELS_A_MODULE = 12
 _PIXELS_A_POINT = 2  # as many as a phone's screen has, so that the picture stays sharp
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _Picture:
-    """`cid`: what the text calls it (RFC 2392). `width`: in CSS pixels."""
-
-    png: bytes
-    cid: str
-    width: int
-
-
 def instructions_mail(settings: Settings, letter: Letter) -> EmailMessage:
     """Of a provisioned eSIM."""
     code = letter.esim.activation_code
@@ -31,7 +22,7 @@ def instructions_mail(settings: Settings, letter: Letter) -> EmailMessage:
     texts = texts_for(letter.order, settings)
     snapshot = letter.order.plan_snapshot
     picture = _picture(letter, code)
-    message = write(
+    return write(
         settings,
         letter,
         texts,
@@ -47,23 +38,16 @@ def instructions_mail(settings: Settings, letter: Letter) -> EmailMessage:
         rows=_rows(code, texts),
         from_network=[line for line in map(one_line, (letter.esim.instructions or "").splitlines()) if line],
     )
-    if picture is not None:
-        _, html = message.iter_parts()
-        assert isinstance(html, EmailMessage)  # noqa: S101 - `write` made it
-        html.add_related(
-            picture.png, "image", "png", cid=f"<{picture.cid}>", filename="esim-qr.png", disposition="inline"
-        )
-    return message
 
 
-def _picture(letter: Letter, code: ActivationCode) -> _Picture | None:
+def _picture(letter: Letter, code: ActivationCode) -> Picture | None:
     text = letter.esim.qr_code or code.lpa
     try:
         png = qr_png(text, scale=_PIXELS_A_MODULE, label=None if letter.esim.is_live else "TEST")
     except QrImpossible:
         return None  # an odd code, too long for one: the traveller types it
     width = int.from_bytes(png[16:20])  # PNG section 11.2.2
-    return _Picture(png, f"qr.{letter.name}@esim.invalid", width // _PIXELS_A_POINT)
+    return Picture(png, f"qr.{letter.name}@esim.invalid", "esim-qr.png", width // _PIXELS_A_POINT)
 
 
 def _rows(code: ActivationCode, texts: Texts) -> list[tuple[str, str, bool]]:

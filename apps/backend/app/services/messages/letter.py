@@ -5,6 +5,7 @@ from datetime import datetime
 from email.message import EmailMessage
 
 from app.letterhead import greeted_name, new_message, one_line
+from app.mime_parts import Picture
 from app.services.esims.esim import Esim
 from app.services.orders.show import OrderView
 from app.settings import Settings
@@ -46,9 +47,16 @@ def texts_for(order: OrderView, settings: Settings) -> Texts:
 
 
 def write(
-    settings: Settings, letter: Letter, texts: Texts, *, subject: str, template: str, **values: object
+    settings: Settings,
+    letter: Letter,
+    texts: Texts,
+    *,
+    subject: str,
+    template: str,
+    picture: Picture | None = None,
+    **values: object,
 ) -> EmailMessage:
-    """The message in both parts, which say the same."""
+    """The message in both parts, which say the same; the HTML shows the picture."""
     if not letter.esim.is_live:
         subject = f"{texts('test.word')}: {subject}"
     values |= {
@@ -59,6 +67,7 @@ def write(
         "page_url": letter.page_url,
         "contact": settings.support_contact,
         "order_id": letter.order.id,
+        "picture": picture,
     }
     return new_message(
         settings,
@@ -69,4 +78,5 @@ def write(
         language=texts.language,
         plain=render(f"{template}.txt", texts, **values),
         html=render(f"{template}.html", texts, **values),
+        picture=picture,
     )
