@@ -1,11 +1,12 @@
 """A message that is written down goes out: once, although its job may run twice."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from email.message import EmailMessage
 from typing import Any
 
 import structlog
-from sqlalchemy import bindparam, delete, func, or_, select, update
+from sqlalchemy import and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
@@ -24,22 +25,38 @@ from app.services.orders.page_links import NoPageLink, page_address, page_links,
 from app.services.orders.show import order_by_id
 from app.settings import public_url
 
-_LEASE = timedelta(seconds=2 * SEND_TIMEOUT_S)
+LEASE = timedelta(seconds=2 * SEND_TIMEOUT_S)
+"""Whoever claims a message has it for so long."""
 
 log = structlog.get_logger()
 
-_IS_OPEN = (OutgoingMail.sent_at.is_(None), OutgoingMail.refused_at.is_(None))
+is_open = and_(OutgoingMail.sent_at.is_(None), OutgoingMail.refused_at.is_(None))
+is_free = or_(OutgoingMail.leased_until.is_(None), OutgoingMail.leased_until < func.now())
+
+CLAIMED: Sequence[Any] = (
+    OutgoingMail.id,
+    OutgoingMail.profile_id,
+    OutgoingMail.kind,
+    OutgoingMail.number,
+    OutgoingMail.created_at,
+)
+"""What is to be known of a message that was claimed."""
+
+Claim = Callable[[AsyncConnection], Awaitable[Any]]
+"""
+Takes a message for the lease. Gives CLAIMED of its row, None if it has been dealt with.
+
+Raises:
+    MailUnderWay: it is somebody else's now.
+"""
+
 _CLAIM = Direct(
     update(OutgoingMail)
-    .where(
-        OutgoingMail.id == bindparam("mail_id"),
-        *_IS_OPEN,
-        or_(OutgoingMail.leased_until.is_(None), OutgoingMail.leased_until < func.now()),
-    )
-    .values(leased_until=func.now() + _LEASE)
-    .returning(OutgoingMail.profile_id, OutgoingMail.kind, OutgoingMail.number, OutgoingMail.created_at)
+    .where(OutgoingMail.id == bindparam("mail_id"), is_open, is_free)
+    .values(leased_until=func.now() + LEASE)
+    .returning(*CLAIMED)
 )
-_OPEN = select(OutgoingMail.id).where(OutgoingMail.id == bindparam("mail_id"), *_IS_OPEN)
+_OPEN = select(OutgoingMail.id).where(OutgoingMail.id == bindparam("mail_id"), is_open)
 _DROP = delete(OutgoingMail).where(OutgoingMail.id == bindparam("mail_id"))
 _TERM = select(
     EsimProfile.plan_expires_at,
@@ -60,6 +77,16 @@ async def deliver(house: House, mail_id: int) -> None:
     """
     Sends a message that is written down; one that was sent, refused or dropped is left alone.
 
+    Raises:
+        MailNotSent, MailUnderWay: the job is to be tried again.
+    """
+    await deliver_claimed(house, lambda connection: _claim(connection, mail_id))
+
+
+async def deliver_claimed(house: House, claim: Claim) -> None:
+    """
+    Sends the message that is claimed, if there is one.
+
     SMTP knows no exactly-once: if this process dies between the server's 250 and our note of it, the message goes out again,
     with the same Message-ID, by which mail programs show it once.
 
@@ -68,7 +95,7 @@ async def deliver(house: House, mail_id: int) -> None:
     """
     expires_at = None
     async with house.db.begin() as connection:
-        claimed = await _claim(connection, mail_id)
+        claimed = await claim(connection)
         if claimed is None:
             return
         letter = await _letter(connection, house, claimed)
@@ -76,7 +103,7 @@ async def deliver(house: House, mail_id: int) -> None:
             term = (await connection.execute(_TERM, {"esim_id": letter.esim.id})).one()
             expires_at = term.plan_expires_at
             if not is_still_true(letter, await _crossed(connection, letter), is_over=term.is_over):
-                await connection.execute(_DROP, {"mail_id": mail_id})
+                await connection.execute(_DROP, {"mail_id": claimed.id})
                 log.info(
                     "mail.dropped", esim_id=letter.esim.id, kind=letter.kind, reason="what it says is no longer so"
                 )
@@ -85,7 +112,7 @@ async def deliver(house: House, mail_id: int) -> None:
         message = notice_mail(house.settings, letter, expires_at=expires_at)
     else:
         message = instructions_mail(house.settings, letter)
-    await _send(house, mail_id, letter, message)
+    await _send(house, claimed.id, letter, message)
 
 
 async def _send(house: House, mail_id: int, letter: Letter, message: EmailMessage) -> None:
@@ -108,7 +135,6 @@ async def _send(house: House, mail_id: int, letter: Letter, message: EmailMessag
 
 
 async def _claim(connection: AsyncConnection, mail_id: int) -> Any:  # noqa: ANN401 - a row, as `Direct` gives it
-    """The message's row if it is ours to send now, None if it has been dealt with."""
     claimed = await _CLAIM.one_or_none(connection, {"mail_id": mail_id})
     if claimed is None and await connection.scalar(_OPEN, {"mail_id": mail_id}) is not None:
         raise MailUnderWay
@@ -145,7 +171,7 @@ async def _crossed(connection: AsyncConnection, letter: Letter) -> set[str]:
 
 async def _note_sent(house: House, mail_id: int) -> None:
     """Tried again while the lease lasts: a database that is away for a moment isn't worth a second message."""
-    await until_stored(lambda: _note(house, _SENT, mail_id), _LEASE.total_seconds() - SEND_TIMEOUT_S)
+    await until_stored(lambda: _note(house, _SENT, mail_id), LEASE.total_seconds() - SEND_TIMEOUT_S)
 
 
 async def _note(house: House, outcome: Direct, mail_id: int, said: str | None = None) -> None:
