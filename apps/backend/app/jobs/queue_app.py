@@ -4,6 +4,8 @@ Every job may run twice (its worker can be killed at any instant), so each is wr
 is put back by the recovery sweep of any process (`running.py`), within STALLED_AFTER_S and a sweep's interval.
 """
 
+import logging
+
 import procrastinate
 import structlog
 from procrastinate.jobs import Job as QueuedJob
@@ -31,6 +33,20 @@ _CATCH_UP = "providers.events_catch_up"
 _EXPIRING = "esims.expiring"
 
 log = structlog.get_logger()
+
+
+class _OnlyWhatWentWrong(logging.Filter):
+    """
+    Of the queue's own events. That a job begins, and that it ended well, would be two lines more for each purchase, which says what
+    it did itself (`mail.sent`).
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno != logging.INFO or getattr(record, "action", None) not in _AS_IT_SHOULD_BE
+
+
+_AS_IT_SHOULD_BE = frozenset(("start_job", "job_success"))
+logging.getLogger("procrastinate.worker").addFilter(_OnlyWhatWentWrong())
 
 
 class _UntilTomorrow(procrastinate.BaseRetryStrategy):

@@ -268,6 +268,21 @@ async def test_news_that_cannot_be_taken_up_keeps_no_mail_back(
     assert (tries, await work.state()) == (2, work.done)
 
 
+async def test_of_its_jobs_the_queue_logs_those_that_went_wrong(
+    mailing_house: House, mailbox: Mailbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A line to begin with and one at the end of each would be half of the log."""
+    caplog.set_level("INFO")
+    await instructions_to_send(mailing_house, mailbox)
+    mailbox.replies = ["451 not now"]
+    await worked_off(mailing_house, workers=1)
+    assert len(mailbox.messages) == 1  # by the second try
+    actions = [getattr(record, "action", "") for record in caplog.records if record.name == "procrastinate.worker"]
+    assert [action for action in actions if "job" in action and action != "worker_waiting_for_jobs"] == [
+        "job_error_retry"
+    ]
+
+
 async def test_jobs_that_were_given_up_run_again_by_what_the_operations_page_says(
     mailing_house: House, mailbox: Mailbox
 ) -> None:
