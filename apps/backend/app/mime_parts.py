@@ -2,7 +2,7 @@
 The parts of a message (RFC 2045, 2046), written as they travel: seven bits, lines of at most 76 characters.
 
 Python's email package would encode them as well, and reads each header that it is told to write, part by part, at each message:
-half of what one costs (docs/performance.md). Here those that are always the same have been read once.
+half of what one costs (docs/decisions/0021). Here those that are always the same have been read once.
 """
 
 from base64 import encodebytes
@@ -43,7 +43,7 @@ def _head(**values: str) -> tuple[tuple[str, BaseHeader], ...]:
 _ALTERNATIVE: Final = _head(
     MIME_Version="1.0", Content_Type='multipart/alternative; boundary="=_two_that_say_the_same"'
 )
-_RELATED: Final = _head(Content_Type='multipart/related; boundary="=_text_and_picture"')
+_RELATED: Final = _head(Content_Type='multipart/related; type="text/html"; boundary="=_text_and_picture"')
 _ENCODING: Final = "quoted-printable"
 _PLAIN: Final = _head(Content_Type='text/plain; charset="utf-8"', Content_Transfer_Encoding=_ENCODING)
 _HTML: Final = _head(Content_Type='text/html; charset="utf-8"', Content_Transfer_Encoding=_ENCODING)
@@ -58,7 +58,7 @@ class Picture:
     Attributes:
         cid: what the text calls it (RFC 2392); ASCII letters, digits, `.`, `_`, `-` and `@`.
         name: of the file, should somebody keep it; ASCII as well.
-        width: as the text shows it, in CSS pixels.
+        width: in CSS pixels, for the text that shows it.
     """
 
     png: bytes
@@ -81,7 +81,9 @@ def set_parts(message: EmailMessage, *, plain: str, html: str, picture: Picture 
 
 
 def _text(head: Sequence[tuple[str, BaseHeader]], text: str) -> EmailMessage:
-    return _with(EmailMessage(POLICY), head, b2a_qp(text.encode()).decode("ascii"))
+    # Line by line: of a whole text it writes lines of 78, where one ends in a space.
+    lines = b"\n".join(map(b2a_qp, text.encode().splitlines()))
+    return _with(EmailMessage(POLICY), head, lines.decode("ascii"))
 
 
 def _picture(picture: Picture) -> EmailMessage:

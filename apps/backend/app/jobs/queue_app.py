@@ -37,12 +37,12 @@ log = structlog.get_logger()
 
 class _OnlyWhatWentWrong(logging.Filter):
     """
-    Of the queue's own events. That a job begins, and that it ended well, would be two lines more for each purchase, which says what
-    it did itself (`mail.sent`).
+    Of the queue's own events. That a job begins, and that it ended well, would be two lines more for each purchase; it stands in
+    `procrastinate_events`.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        return record.levelno != logging.INFO or getattr(record, "action", None) not in _AS_IT_SHOULD_BE
+        return getattr(record, "action", None) not in _AS_IT_SHOULD_BE
 
 
 _AS_IT_SHOULD_BE = frozenset(("start_job", "job_success"))

@@ -130,9 +130,11 @@ async def a_balancer() -> AsyncIterator[Balancer]:
     """It knows no server yet."""
     async with _listening(Balancer()) as balancer:
         asking = asyncio.create_task(balancer.keep_asking())
-        yield balancer
-        for task in (asking, *balancer._asking.values()):  # noqa: SLF001 - its own maker
-            task.cancel()
+        try:
+            yield balancer
+        finally:
+            for task in (asking, *balancer._asking.values()):  # noqa: SLF001 - its own maker
+                task.cancel()
 
 
 @asynccontextmanager

@@ -85,7 +85,7 @@ async def deliver(house: House, mail_id: int) -> None:
 
 async def deliver_claimed(house: House, claim: Claim) -> None:
     """
-    Sends the message that is claimed, if there is one.
+    Sends the message that is claimed, if there is one. Where its letter can't be made, it isn't claimed either, nor was it written.
 
     SMTP knows no exactly-once: if this process dies between the server's 250 and our note of it, the message goes out again,
     with the same Message-ID, by which mail programs show it once.

@@ -305,8 +305,27 @@ async def test_an_esim_that_is_not_provisioned_is_not_announced(mailing_house: H
     async with mailing_house.db.read() as connection:
         esim_id = await connection.scalar(text("SELECT id FROM esim_profiles WHERE order_id = :id"), {"id": order_id})
     assert isinstance(esim_id, int)
+    with capture_logs() as logs:
+        await announce_provisioned(mailing_house, esim_id)
+    assert [(line["event"], line["esim_id"]) for line in logs] == [("esims.announced_before_provisioned", esim_id)]
+    assert (mailbox.messages, await on_file(mailing_house)) == ([], [])
+
+
+async def test_a_message_whose_letter_cannot_be_made_is_written_and_sent_by_the_next_try(
+    mailing_house: House, activations: Activations, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    esim_id = await an_esim(mailing_house, activations)
+
+    async def away(*_: object) -> None:
+        raise DatabaseUnavailable
+
+    with monkeypatch.context() as now:
+        now.setattr(delivering, "_letter", away)
+        with pytest.raises(DatabaseUnavailable):
+            await announce_provisioned(mailing_house, esim_id)
+    assert await on_file(mailing_house) == []  # nor does a lease keep the next one waiting
     await announce_provisioned(mailing_house, esim_id)
-    assert mailbox.messages == []
+    assert len(mailbox.messages) == 1
 
 
 # --- Notices
