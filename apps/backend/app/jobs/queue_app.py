@@ -46,7 +46,9 @@ class _OnlyWhatWentWrong(logging.Filter):
 
 
 _AS_IT_SHOULD_BE = frozenset(("start_job", "job_success"))
-logging.getLogger("procrastinate.worker").addFilter(_OnlyWhatWentWrong())
+# A worker has a logger of its name, which is "worker", and uses that of all as well; a filter isn't handed down.
+for _name in ("procrastinate.worker", "procrastinate.worker.worker"):
+    logging.getLogger(_name).addFilter(_OnlyWhatWentWrong())
 
 
 class _UntilTomorrow(procrastinate.BaseRetryStrategy):
